@@ -1,0 +1,1 @@
+//! End-to-end tests: real programs, real stores, real file systems.

@@ -1,0 +1,1 @@
+//! Path two: file-level archives.

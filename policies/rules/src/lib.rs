@@ -1,0 +1,1 @@
+//! Decisions without effects: retention, residency, schedule.

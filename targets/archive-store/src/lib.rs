@@ -1,0 +1,1 @@
+//! The store client of the archive path.

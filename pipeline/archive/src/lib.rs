@@ -1,1 +1,3 @@
 //! Path two: file-level archives.
+
+pub mod tree;

@@ -1,3 +1,5 @@
 //! Path two: file-level archives.
 
+pub mod sort;
+
 pub mod tree;

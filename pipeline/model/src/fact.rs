@@ -81,6 +81,9 @@ pub enum FactState {
         /// What was seen.
         problem: String,
     },
+    /// Another file system was mounted on this directory: its own facts may be those of the mounted
+    /// root, and what lies below it is not in this copy.
+    MountPoint,
     /// The stored copy contradicts the writer's own note, or cannot be read: this side is wrong.
     Damaged {
         /// The stored object that is missing or wrong.
@@ -189,6 +192,12 @@ mod tests {
         let json = serde_json::to_string(&fact()).unwrap();
         assert!(json.contains(r#""path_b64":"Y2Fm6Q==""#) && json.contains(r#""state":"damaged""#), "{json}");
         assert_eq!(serde_json::from_str::<Fact>(&json).unwrap(), fact());
+    }
+
+    #[test]
+    fn a_mount_point_is_one_word() {
+        let json = serde_json::to_string(&Fact { state: FactState::MountPoint, ..fact() }).unwrap();
+        assert!(json.contains(r#""state":"mount_point""#), "{json}");
     }
 
     #[test]

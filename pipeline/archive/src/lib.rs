@@ -1,5 +1,25 @@
-//! Path two: file-level archives.
+//! Path two: the file tree as tar members in sealed volumes.
+//!
+//! A library and the program `dualsync-archive`. It promises that a copy exists only when everything it
+//! names is stored, that what could not be read as it should is said so, and that stock tools open what it
+//! stores (`age`, `zstd`, `tar`, `sha256sum`, `minisign`). It shares no code with the block path but
+//! `dualsync-model`. The modules stand in reading order; each uses only those below it.
+
+#![expect(clippy::missing_panics_doc, reason = "expect() stands only where it cannot fail, and says why")]
+
+pub mod manifest;
+
+pub mod catalog;
+pub mod tree;
+
+pub mod refs;
 
 pub mod sort;
 
-pub mod tree;
+pub mod minisign;
+pub mod seal;
+
+pub mod codec;
+pub mod digest;
+
+pub mod format;

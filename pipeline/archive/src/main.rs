@@ -1,1 +1,2 @@
+//! The program `dualsync-archive`.
 fn main() {}

@@ -1,0 +1,182 @@
+//! How frames are compressed: chosen by the job, recognised by the suffix of the volume's key.
+//!
+//! Each frame is compressed by itself, so that several in a row are what the stock tool unpacks in
+//! one go, and one alone is what a ranged read needs. Zstandard runs in the library's own blocking
+//! form, which is faster on a worker thread; the others through `async-compression`, whose
+//! futures never wait here because both ends are memory.
+
+use std::io::{self, Read};
+use std::str::FromStr;
+
+use async_compression::Level;
+use async_compression::tokio::{bufread, write};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// Windows above 128 MiB are refused by the stock `zstd -d` too.
+const WINDOW_LOG_MAX: u32 = 27;
+
+/// A compression with its level, `zstd:3`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Codec {
+    packing: Packing,
+    level: i32,
+}
+
+/// A compression without its level: all that a reader needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Packing {
+    /// RFC 8878.
+    Zstd,
+    /// RFC 1952.
+    Gzip,
+    /// bzip2.
+    Bzip2,
+    /// xz.
+    Xz,
+    /// As it is.
+    Off,
+}
+
+/// A text that names no compression.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is no compression: write zstd:1 to zstd:19, gzip:1 to gzip:9, bzip2:1 to bzip2:9, xz:0 to xz:9 or off")]
+pub struct CodecError(String);
+
+impl FromStr for Codec {
+    type Err = CodecError;
+
+    fn from_str(text: &str) -> Result<Self, CodecError> {
+        let wrong = || CodecError(text.to_owned());
+        if text == "off" {
+            return Ok(Self { packing: Packing::Off, level: 0 });
+        }
+        let (name, level) = text.split_once(':').ok_or_else(wrong)?;
+        let level: i32 = level.parse().map_err(|_| wrong())?;
+        let (packing, levels) = match name {
+            "zstd" => (Packing::Zstd, 1..=19),
+            "gzip" => (Packing::Gzip, 1..=9),
+            "bzip2" => (Packing::Bzip2, 1..=9),
+            "xz" => (Packing::Xz, 0..=9),
+            _ => return Err(wrong()),
+        };
+        if levels.contains(&level) { Ok(Self { packing, level }) } else { Err(wrong()) }
+    }
+}
+
+impl Codec {
+    /// What catalogs are packed with, whatever the job says.
+    pub const CATALOG: Self = Self { packing: Packing::Zstd, level: 3 };
+
+    /// The compression, without its level.
+    pub fn packing(self) -> Packing {
+        self.packing
+    }
+
+    /// Packs one frame.
+    pub fn pack(self, plain: &[u8]) -> io::Result<Vec<u8>> {
+        let level = Level::Precise(self.level);
+        // Encoders into memory never wait, so that this only ever polls once.
+        macro_rules! through {
+            ($encoder:ty) => {{
+                let mut encoder = <$encoder>::with_quality(Vec::with_capacity(plain.len() / 2), level);
+                futures::executor::block_on(async {
+                    encoder.write_all(plain).await?;
+                    encoder.shutdown().await
+                })?;
+                Ok(encoder.into_inner())
+            }};
+        }
+        match self.packing {
+            Packing::Zstd => zstd::bulk::compress(plain, self.level),
+            Packing::Gzip => through!(write::GzipEncoder<Vec<u8>>),
+            Packing::Bzip2 => through!(write::BzEncoder<Vec<u8>>),
+            Packing::Xz => through!(write::XzEncoder<Vec<u8>>),
+            Packing::Off => Ok(plain.to_vec()),
+        }
+    }
+}
+
+impl Packing {
+    const ALL: [Self; 5] = [Self::Zstd, Self::Gzip, Self::Bzip2, Self::Xz, Self::Off];
+
+    /// What a volume's key carries between `.tar` and `.age`.
+    pub const fn suffix(self) -> &'static str {
+        match self {
+            Self::Zstd => ".zst",
+            Self::Gzip => ".gz",
+            Self::Bzip2 => ".bz2",
+            Self::Xz => ".xz",
+            Self::Off => "",
+        }
+    }
+
+    /// The compression of a suffix.
+    pub fn from_suffix(suffix: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|packing| packing.suffix() == suffix)
+    }
+
+    /// Unpacks one frame or several in a row, to at most `plain_bytes_max`.
+    pub fn unpack(self, packed: &[u8], plain_bytes_max: usize) -> io::Result<Vec<u8>> {
+        let mut plain = Vec::new();
+        let limit = plain_bytes_max as u64 + 1;
+        macro_rules! through {
+            ($decoder:ty) => {{
+                let mut decoder = <$decoder>::new(packed);
+                decoder.multiple_members(true);
+                futures::executor::block_on(decoder.take(limit).read_to_end(&mut plain))?;
+            }};
+        }
+        match self {
+            Self::Zstd => {
+                zstd_reader(packed)?.take(limit).read_to_end(&mut plain)?;
+            }
+            Self::Gzip => through!(bufread::GzipDecoder<&[u8]>),
+            Self::Bzip2 => through!(bufread::BzDecoder<&[u8]>),
+            Self::Xz => through!(bufread::XzDecoder<&[u8]>),
+            Self::Off => plain.extend_from_slice(&packed[..packed.len().min(plain_bytes_max.saturating_add(1))]),
+        }
+        if plain.len() > plain_bytes_max {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "unpacks to more than this format allows"));
+        }
+        Ok(plain)
+    }
+}
+
+/// Unpacks a Zstandard stream, frame after frame.
+pub fn zstd_reader<'a, R: Read + 'a>(packed: R) -> io::Result<impl Read + 'a> {
+    let mut decoder = zstd::stream::read::Decoder::new(packed)?;
+    decoder.window_log_max(WINDOW_LOG_MAX)?;
+    Ok(decoder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_in_a_row_unpack_to_their_sum() {
+        for text in ["zstd:3", "gzip:6", "bzip2:6", "xz:1", "off"] {
+            let codec: Codec = text.parse().unwrap();
+            let mut packed = codec.pack(&vec![7; 100_000]).unwrap();
+            packed.extend(codec.pack(b"end").unwrap());
+            let plain = codec.packing().unpack(&packed, 100_003).unwrap();
+            assert!(plain.len() == 100_003 && plain.ends_with(b"\x07end"), "{text}");
+            assert!(codec.packing().unpack(&packed, 100_002).is_err(), "{text}");
+            assert_eq!(Packing::from_suffix(codec.packing().suffix()), Some(codec.packing()));
+        }
+    }
+
+    #[test]
+    fn garbage_is_an_error() {
+        for packing in [Packing::Zstd, Packing::Gzip, Packing::Bzip2, Packing::Xz] {
+            assert!(packing.unpack(b"not packed at all, not packed", 1000).is_err(), "{packing:?}");
+        }
+    }
+
+    #[test]
+    fn unknown_compressions_are_refused() {
+        for text in ["", "zstd", "zstd:0", "zstd:20", "gzip:10", "lz4:1", "zstd:x", "off:1"] {
+            assert!(text.parse::<Codec>().is_err(), "{text}");
+        }
+    }
+}

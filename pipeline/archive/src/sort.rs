@@ -178,9 +178,9 @@ mod tests {
         for (key, value) in records {
             sorter.push(key, value).unwrap();
         }
-        let sorted = sorter.finish().unwrap();
+        let result = sorter.finish().unwrap();
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "runs have no name");
-        sorted.map(|record| record.map(|record| (record.key, record.value)).unwrap()).collect()
+        result.map(|record| record.map(|record| (record.key, record.value)).unwrap()).collect()
     }
 
     fn numbered(count: u32, key_of: impl Fn(u32) -> u32) -> Vec<(Vec<u8>, Vec<u8>)> {

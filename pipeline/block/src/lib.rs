@@ -1,1 +1,5 @@
 //! Path one: block snapshots.
+
+pub mod device;
+
+pub mod ext4;

@@ -1,0 +1,3 @@
+//! Retention: a list of dates, not counts.
+
+pub mod rule;

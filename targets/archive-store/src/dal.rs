@@ -1,0 +1,54 @@
+//! opendal's answers in the words of the contract.
+
+use std::error::Error as _;
+use std::io;
+
+use dualsync_model::time::Timestamp;
+use opendal::{Entry, Error, ErrorKind as DalKind, Metadata};
+
+use crate::contract::{ErrorKind, Key, ObjectInfo};
+use crate::directory::io_kind;
+
+/// The kind of an error of opendal.
+pub(crate) fn kind(error: &Error) -> ErrorKind {
+    match error.kind() {
+        DalKind::NotFound | DalKind::IsADirectory | DalKind::NotADirectory => ErrorKind::NotFound,
+        DalKind::PermissionDenied => ErrorKind::Denied,
+        DalKind::RateLimited => ErrorKind::Throttled,
+        DalKind::RangeNotSatisfied => ErrorKind::Truncated,
+        DalKind::Unsupported => ErrorKind::Unsupported,
+        DalKind::ConfigInvalid => ErrorKind::Misconfigured,
+        DalKind::AlreadyExists | DalKind::ConditionNotMatch => ErrorKind::AlreadyExists,
+        _ => match error.source().and_then(|source| source.downcast_ref::<io::Error>()) {
+            Some(io) => io_kind(io),
+            None if error.is_temporary() => ErrorKind::Unavailable,
+            None => ErrorKind::Other,
+        },
+    }
+}
+
+/// What opendal's metadata says of the object `key`.
+pub(crate) fn info(key: Key, meta: &Metadata) -> ObjectInfo {
+    let modified = meta.last_modified().map_or_else(Timestamp::default, |time| {
+        let time = time.into_inner();
+        let nanos = u32::try_from(time.subsec_nanosecond()).unwrap_or(0);
+        Timestamp::new(time.as_second(), nanos).unwrap_or_else(|| Timestamp::from_seconds(time.as_second()))
+    });
+    ObjectInfo { key, size: meta.content_length(), modified }
+}
+
+/// The objects among `entries` (paths that begin with `base`) that were asked for, in order.
+pub(crate) fn objects(entries: Vec<Entry>, base: &str, prefix: &str, after: Option<&str>) -> Vec<ObjectInfo> {
+    let mut found: Vec<ObjectInfo> = entries
+        .into_iter()
+        .filter(|entry| entry.metadata().is_file())
+        .filter_map(|entry| {
+            let path = entry.path().strip_prefix(base)?;
+            let key = Key::new(path.strip_prefix('/').unwrap_or(path)).ok()?;
+            let asked = key.as_str().starts_with(prefix) && after.is_none_or(|after| after < key.as_str());
+            asked.then(|| info(key, entry.metadata()))
+        })
+        .collect();
+    found.sort_by(|one, other| one.key.cmp(&other.key));
+    found
+}

@@ -1,0 +1,161 @@
+//! Test double: a store that lives in the memory of a test.
+//!
+//! Behaves like a directory store, and can be inspected and vandalised from outside.
+
+use std::collections::BTreeMap;
+use std::future::ready;
+use std::sync::{Mutex, PoisonError};
+
+use bytes::Bytes;
+use dualsync_model::event::Requests;
+use dualsync_model::time::Timestamp;
+
+use crate::contract::{Conditional, ErrorKind, Key, ObjectInfo, Operation, Reply, Store, StoreError};
+use crate::digest;
+use crate::tally::Tally;
+use crate::time::ToldTime;
+
+/// The double.
+#[derive(Debug)]
+pub struct MemoryStore {
+    objects: Mutex<BTreeMap<Key, Stored>>,
+    tally: Tally,
+    time: ToldTime,
+}
+
+#[derive(Clone, Debug)]
+struct Stored {
+    body: Bytes,
+    modified: Timestamp,
+}
+
+impl MemoryStore {
+    /// Without objects, at the time `now`.
+    pub fn new(now: Timestamp) -> Self {
+        Self { objects: Mutex::default(), tally: Tally::default(), time: ToldTime::from_job(now) }
+    }
+
+    /// Turns the store's clock to `now`; from then on it has one.
+    pub fn set_now(&self, now: Timestamp) {
+        self.time.set_by_store(now);
+    }
+
+    /// All keys in order, without counting a request.
+    pub fn keys(&self) -> Vec<Key> {
+        self.with(|objects| objects.keys().cloned().collect())
+    }
+
+    /// The bytes under `key`, without counting a request.
+    pub fn peek(&self, key: &Key) -> Option<Bytes> {
+        self.with(|objects| objects.get(key).map(|stored| stored.body.clone()))
+    }
+
+    /// Vandalism: other bytes under a key.
+    pub fn replace(&self, key: Key, body: Bytes) {
+        let modified = self.time.now();
+        self.with(|objects| objects.insert(key, Stored { body, modified }));
+    }
+
+    /// Vandalism: an object less.
+    pub fn remove(&self, key: &Key) -> Option<Bytes> {
+        self.with(|objects| objects.remove(key).map(|stored| stored.body))
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut BTreeMap<Key, Stored>) -> T) -> T {
+        act(&mut self.objects.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn write(&self, key: &Key, body: Bytes, sha256: [u8; 32]) -> Result<Conditional, StoreError> {
+        self.tally.count(Operation::Put);
+        if digest::sha256(&body) != sha256 {
+            return Err(failure(ErrorKind::Checksum, Operation::Put, key));
+        }
+        if self.peek(key).is_some() {
+            return Ok(Conditional::Refused);
+        }
+        self.replace(key.clone(), body);
+        Ok(Conditional::Written)
+    }
+
+    fn read(&self, key: &Key) -> Result<Bytes, StoreError> {
+        self.tally.count(Operation::Get);
+        self.peek(key).ok_or_else(|| failure(ErrorKind::NotFound, Operation::Get, key))
+    }
+}
+
+fn failure(kind: ErrorKind, operation: Operation, key: &Key) -> StoreError {
+    StoreError::new(kind, operation, "memory", key.as_str())
+}
+
+fn info((key, stored): (&Key, &Stored)) -> ObjectInfo {
+    ObjectInfo { key: key.clone(), size: stored.body.len() as u64, modified: stored.modified }
+}
+
+fn cut(body: &Bytes, offset: u64, len: u64) -> Option<Bytes> {
+    let from = usize::try_from(offset).ok()?;
+    let to = from.checked_add(usize::try_from(len).ok()?)?;
+    (to <= body.len()).then(|| body.slice(from..to))
+}
+
+impl Store for MemoryStore {
+    fn put<'a>(&'a self, key: &'a Key, body: Bytes, sha256: [u8; 32]) -> Reply<'a, ()> {
+        let outcome = self.write(key, body.clone(), sha256).and_then(|outcome| {
+            let same = outcome == Conditional::Written || self.peek(key) == Some(body);
+            if same { Ok(()) } else { Err(failure(ErrorKind::AlreadyExists, Operation::Put, key)) }
+        });
+        Box::pin(ready(outcome))
+    }
+
+    fn get<'a>(&'a self, key: &'a Key) -> Reply<'a, Bytes> {
+        Box::pin(ready(self.read(key)))
+    }
+
+    fn get_range<'a>(&'a self, key: &'a Key, offset: u64, len: u64) -> Reply<'a, Bytes> {
+        let part = if len == 0 {
+            Ok(Bytes::new())
+        } else {
+            self.read(key).and_then(|body| {
+                cut(&body, offset, len).ok_or_else(|| failure(ErrorKind::Truncated, Operation::Get, key))
+            })
+        };
+        Box::pin(ready(part))
+    }
+
+    fn head<'a>(&'a self, key: &'a Key) -> Reply<'a, Option<ObjectInfo>> {
+        self.tally.count(Operation::Head);
+        Box::pin(ready(Ok(self.with(|objects| objects.get_key_value(key).map(info)))))
+    }
+
+    fn list<'a>(&'a self, prefix: &'a str, after: Option<&'a str>) -> Reply<'a, Vec<ObjectInfo>> {
+        self.tally.count(Operation::List);
+        let asked = |key: &Key| key.as_str().starts_with(prefix) && after.is_none_or(|after| after < key.as_str());
+        let found = self.with(|objects| objects.iter().filter(|(key, _)| asked(key)).map(info).collect());
+        Box::pin(ready(Ok(found)))
+    }
+
+    fn delete<'a>(&'a self, key: &'a Key) -> Reply<'a, ()> {
+        self.tally.count(Operation::Delete);
+        self.remove(key);
+        Box::pin(ready(Ok(())))
+    }
+
+    fn put_if_absent<'a>(&'a self, key: &'a Key, body: Bytes, sha256: [u8; 32]) -> Reply<'a, Conditional> {
+        Box::pin(ready(self.write(key, body, sha256)))
+    }
+
+    fn now(&self) -> Timestamp {
+        self.time.now()
+    }
+
+    fn has_clock(&self) -> bool {
+        self.time.is_from_store()
+    }
+
+    fn requests(&self) -> Requests {
+        self.tally.total()
+    }
+
+    fn describe(&self) -> String {
+        "memory".to_owned()
+    }
+}

@@ -4,17 +4,29 @@ pub mod device;
 
 pub mod ext4;
 
+pub mod image;
+
+pub mod points;
+
+pub mod maps;
+
+pub mod repository;
+
+pub mod cache;
+
+pub mod fetch;
+
 pub mod manifest;
 
 pub mod pagetable;
 
-pub mod names;
-
-pub mod document;
-
 pub mod page;
 
 pub mod pack;
+
+pub mod document;
+
+pub mod names;
 
 pub mod seal;
 

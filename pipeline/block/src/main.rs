@@ -1,1 +1,2 @@
+//! The program `dualsync-block`.
 fn main() {}

@@ -216,8 +216,8 @@ impl Manifest {
 }
 
 fn seal_record(sealer: &mut ObjectSealer, body: &[u8], compressor: &mut Compressor, out: &mut Vec<u8>) {
-    let (codec, sealed) = compressor.compress(body);
-    sealer.record(codec, length(body), sealed, out);
+    let (codec, packed) = compressor.compress(body);
+    sealer.record(codec, length(body), packed, out);
 }
 
 fn length(bytes: &[u8]) -> u32 {

@@ -281,7 +281,9 @@ pub(crate) mod tests {
         #[test]
         fn a_table_reads_back(pages in proptest::collection::vec(page_ref(), 0..200)) {
             let mut table = PageTable::default();
-            pages.iter().for_each(|page| table.push(*page));
+            for page in &pages {
+                table.push(*page);
+            }
             prop_assert_eq!(table.iter().collect::<Vec<_>>(), pages);
             let mut reader = TableReader::new(table.live_objects().into_iter().map(|(object, _)| object).collect());
             for record in table.encode_records() {
@@ -309,7 +311,9 @@ pub(crate) mod tests {
         let records = table.encode_records();
         assert_eq!(records.len(), 3);
         let mut reader = TableReader::new(table.live_objects().into_iter().map(|(object, _)| object).collect());
-        records.iter().for_each(|record| reader.record(record).unwrap());
+        for record in &records {
+            reader.record(record).unwrap();
+        }
         assert_eq!(reader.finish().unwrap(), table);
     }
 

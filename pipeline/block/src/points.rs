@@ -1,0 +1,155 @@
+//! The points of a repository: its manifests, found by a listing, proved one by one.
+//!
+//! A manifest that is damaged, forged or unknown becomes a finding and hides no other. What is
+//! kept of each good one is its head: page lists stay on disk until somebody needs that point.
+
+use dualsync_block_store::contract::{Key, ObjectInfo, StoreError};
+use dualsync_model::event::Finding;
+use dualsync_model::id::{PointId, SourceName};
+use dualsync_model::time::Timestamp;
+
+use crate::digest::Sha256;
+use crate::fetch::{ObjectError, Problem};
+use crate::format::manifest::BYTES_MAX;
+use crate::manifest::{Description, LedgerLine, Manifest};
+use crate::names::{self, ManifestName};
+use crate::repository::Repository;
+
+/// One good manifest without its lists.
+#[derive(Clone, Debug)]
+pub struct Head {
+    /// What its key tells.
+    pub name: ManifestName,
+    /// Its key.
+    pub key: Key,
+    /// Its own stored bytes.
+    pub size: u64,
+    /// When the store says it was written.
+    pub modified: Timestamp,
+    /// Its place in the chain.
+    pub sequence: u64,
+    /// The newest manifest when it was made.
+    pub predecessor: Option<Sha256>,
+    /// What it says.
+    pub description: Description,
+    /// Stored bytes of what it needs, itself included.
+    pub stored_bytes: u64,
+}
+
+impl Head {
+    /// Its line in a ledger.
+    pub fn ledger_line(&self) -> LedgerLine {
+        LedgerLine { point: self.description.point.clone(), sequence: self.sequence, sha256: self.name.sha256 }
+    }
+}
+
+/// Everything a listing of the manifests brought.
+#[derive(Debug, Default)]
+pub struct Census {
+    /// Good manifests, oldest snapshot first.
+    pub heads: Vec<Head>,
+    /// What is wrong with the others.
+    pub findings: Vec<Finding>,
+    /// The listing itself.
+    pub listed: Vec<ObjectInfo>,
+}
+
+impl Census {
+    /// Lists and reads the manifests of the repository.
+    ///
+    /// # Errors
+    /// Only when the store does not answer; what is damaged is a finding.
+    pub async fn take(repository: &Repository) -> Result<Self, CensusError> {
+        let listed = repository.store().list(names::POINTS, None).await?;
+        let mut census = Self::default();
+        for object in &listed {
+            census.look_at(repository, object).await?;
+        }
+        census.listed = listed;
+        census.heads.sort_by(|a, b| (a.name.time, &a.key).cmp(&(b.name.time, &b.key)));
+        Ok(census)
+    }
+
+    async fn look_at(&mut self, repository: &Repository, object: &ObjectInfo) -> Result<(), CensusError> {
+        let Some(name) = names::parse_manifest(object.key.as_str()) else {
+            self.findings.push(unexpected(repository.target(), &object.key));
+            return Ok(());
+        };
+        match load(repository, &name, object.size).await {
+            Ok(manifest) => self.heads.push(head(name, object, &manifest)),
+            Err(error) if error.is_damage() => {
+                let point = PointId::new(name.source, name.time);
+                self.findings.push(error.finding(repository.target(), vec![point]));
+            }
+            Err(error) => return Err(CensusError::Read(error)),
+        }
+        Ok(())
+    }
+
+    /// The newest manifest of the whole repository.
+    pub fn newest(&self) -> Option<&Head> {
+        self.heads.iter().max_by(|a, b| (a.sequence, &a.key).cmp(&(b.sequence, &b.key)))
+    }
+
+    /// The newest manifest of one source.
+    pub fn newest_of(&self, source: &SourceName) -> Option<&Head> {
+        self.heads.iter().filter(|head| head.name.source == *source).max_by_key(|head| (head.sequence, head.name.time))
+    }
+
+    /// The manifest of a point; the newest of several.
+    pub fn find(&self, point: &PointId) -> Option<&Head> {
+        self.heads.iter().filter(|head| head.description.point == *point).max_by_key(|head| head.sequence)
+    }
+}
+
+/// Why the points of a repository are not known.
+#[derive(Debug, thiserror::Error)]
+pub enum CensusError {
+    /// The listing failed.
+    #[error("cannot list the points")]
+    List(#[from] StoreError),
+    /// A manifest could not be fetched.
+    #[error("cannot read a manifest")]
+    Read(#[source] ObjectError),
+}
+
+/// Fetches and opens one manifest.
+pub async fn load(repository: &Repository, name: &ManifestName, size: u64) -> Result<Manifest, ObjectError> {
+    let key = names::manifest(&name.stem, &name.sha256);
+    if size > BYTES_MAX {
+        return Err(ObjectError::new(key, Problem::TooLong));
+    }
+    let bytes = repository.get_cached(&key, &name.sha256).await?;
+    let manifest =
+        Manifest::open(repository.keys(), &name.stem, &bytes).map_err(|error| ObjectError::new(key.clone(), error))?;
+    let point = PointId::new(name.source.clone(), name.time);
+    if manifest.description.point != point || manifest.description.block_bytes != repository.info().block_bytes {
+        let problem = crate::seal::OpenError::Malformed("a manifest that does not fit its key");
+        return Err(ObjectError::new(key, problem));
+    }
+    Ok(manifest)
+}
+
+fn head(name: ManifestName, object: &ObjectInfo, manifest: &Manifest) -> Head {
+    Head {
+        name,
+        key: object.key.clone(),
+        size: object.size,
+        modified: object.modified,
+        sequence: manifest.clear.sequence,
+        predecessor: manifest.clear.predecessor,
+        description: manifest.description.clone(),
+        stored_bytes: manifest.stored_bytes() + object.size,
+    }
+}
+
+fn unexpected(target: &str, key: &Key) -> Finding {
+    Finding {
+        target: target.to_owned(),
+        object: key.to_string(),
+        kind: "unexpected".to_owned(),
+        problem: "its name is not a manifest's".to_owned(),
+        points: Vec::new(),
+        paths: Vec::new(),
+    }
+}

@@ -115,39 +115,42 @@ pub(super) fn timestamp(seconds: i64, nanos: u32) -> Timestamp {
     Timestamp::new(seconds, nanos).unwrap_or(Timestamp::from_seconds(seconds))
 }
 
-/// All attributes that listxattr(2) shows, sorted by name. `O_PATH` descriptors are refused by
-/// fgetxattr(2), but their link in `/proc` leads to the very inode, symbolic links included.
+/// All attributes that listxattr(2) shows, sorted by name.
 fn xattrs(entry: BorrowedFd<'_>) -> io::Result<Vec<Xattr>> {
     let path = proc_path(entry);
-    let mut names = match grown(|buffer| match buffer {
+    let mut total = 0;
+    let mut xattrs = Vec::new();
+    for name in list_xattrs(entry)? {
+        let value = match grown(|buffer| match buffer {
+            None => rustix::fs::getxattr_query(&*path, &*name),
+            Some(buffer) => rustix::fs::getxattr(&*path, &*name, buffer),
+        }) {
+            // Removed since it was listed.
+            Err(Errno::NODATA) => continue,
+            value => value?,
+        };
+        total += name.len() + value.len();
+        if total > XATTR_BYTES_MAX {
+            return Err(io::Error::other("more than 1 MiB of extended attributes"));
+        }
+        xattrs.push(Xattr { name, value });
+    }
+    xattrs.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(xattrs)
+}
+
+/// Names of all attributes. `O_PATH` descriptors are refused by flistxattr(2), but their link in `/proc`
+/// leads to the very inode, symbolic links included.
+pub(super) fn list_xattrs(entry: BorrowedFd<'_>) -> io::Result<Vec<Vec<u8>>> {
+    let path = proc_path(entry);
+    let names = match grown(|buffer| match buffer {
         None => rustix::fs::listxattr_query(&*path),
         Some(buffer) => rustix::fs::listxattr(&*path, buffer),
     }) {
         Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
         names => names?,
     };
-    let mut total = names.len();
-    if names.last() == Some(&0) {
-        names.pop();
-    }
-    let mut xattrs = Vec::new();
-    for name in names.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
-        let value = match grown(|buffer| match buffer {
-            None => rustix::fs::getxattr_query(&*path, name),
-            Some(buffer) => rustix::fs::getxattr(&*path, name, buffer),
-        }) {
-            // Removed since it was listed.
-            Err(Errno::NODATA) => continue,
-            value => value?,
-        };
-        total += value.len();
-        if total > XATTR_BYTES_MAX {
-            return Err(io::Error::other("more than 1 MiB of extended attributes"));
-        }
-        xattrs.push(Xattr { name: name.to_vec(), value });
-    }
-    xattrs.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(xattrs)
+    Ok(names.split(|byte| *byte == 0).filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect())
 }
 
 /// The path of an open descriptor, for the calls that know no descriptors of the `O_PATH` kind.

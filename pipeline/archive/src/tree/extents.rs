@@ -1,6 +1,8 @@
 //! Where a sparse file has data.
 //!
-//! Extents may cover more than the data, never less: what lies outside is restored as a hole.
+//! Extents may cover more than the data, never less: what lies outside is restored as a hole. A file
+//! with more than [`EXTENTS_MAX`] of them keeps its largest holes; the others are stored as the zeros
+//! they read as, so that a catalog line stays bounded.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -9,10 +11,7 @@ use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 
 use super::meta::Extent;
-
-/// Extents kept of one file, so that its catalog line stays bounded. A file with more of them keeps
-/// its largest holes; the others are stored as the zeros they read as.
-const EXTENTS_MAX: usize = 8192;
+use crate::format::EXTENTS_MAX;
 
 /// The extents of a file of `size` bytes; `None` when it has no hole or the file system tells of none.
 pub(super) fn of(file: &OwnedFd, size: u64) -> io::Result<Option<Vec<Extent>>> {

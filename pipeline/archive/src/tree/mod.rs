@@ -1,4 +1,4 @@
-//! The file tree of a source: read by [`walk`], described by [`meta`], its files read by [`content`].
+//! File trees: read by [`walk`], described by [`meta`], files read by [`content`]; made again by [`apply`].
 //!
 //! Everything goes by descriptor and name, never by a path that somebody could change in between,
 //! and every failure concerns one entry: a walk goes on with the next.
@@ -14,6 +14,12 @@ pub mod meta;
 pub mod walk;
 
 pub mod content;
+
+pub mod apply;
+
+pub mod attributes;
+
+pub mod safe;
 
 mod capture;
 mod extents;

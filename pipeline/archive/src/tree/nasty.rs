@@ -3,6 +3,7 @@
 //! [`build`] makes what the caller may make; [`privileged`] is asked by tests that cannot do with less.
 
 use std::fs::{self, File, FileTimes};
+use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
@@ -11,6 +12,11 @@ use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, XattrFlags, makedev};
+use sha2::{Digest, Sha256};
+
+use dualsync_model::fact::EntryKind;
+
+use super::walk::{Walk, Walked};
 
 /// Whether a test that needs root can run. Without root it says so and is over, unless
 /// `DUALSYNC_NO_SKIP=1` makes that a failure: then nothing counts as tested that was not.
@@ -223,4 +229,50 @@ impl Drop for Mounted {
     fn drop(&mut self) {
         tool(&[&"umount", &self.0]);
     }
+}
+
+/// Panics unless two trees are the same: by rsync, which takes no paths beyond 4,096 bytes, and by our own
+/// walk with everything it captures, content and holes included.
+pub(crate) fn assert_same(left: &Path, right: &Path) {
+    let slashed = |path: &Path| format!("{}/", path.display());
+    let options = ["-aHAXni", "--delete", "--checksum", "--exclude=/deep"];
+    let mut argv: Vec<&dyn AsRef<std::ffi::OsStr>> = vec![&"rsync"];
+    argv.extend(options.iter().map(|option| option as &dyn AsRef<std::ffi::OsStr>));
+    let (from, to) = (slashed(left), slashed(right));
+    argv.extend([&from as &dyn AsRef<std::ffi::OsStr>, &to]);
+    assert_eq!(tool(&argv), "", "rsync sees differences");
+    let (left, right) = (described(left), described(right));
+    for (left, right) in left.iter().zip(&right) {
+        assert_eq!(left, right);
+    }
+    assert_eq!(left.len(), right.len());
+}
+
+/// Every entry in words, with nothing that differs between a tree and its copy.
+fn described(root: &Path) -> Vec<String> {
+    let mut groups: Vec<u64> = Vec::new();
+    let walk = Walk::new(root, root, |_| false).unwrap().map(Result::unwrap);
+    let describe = |entry: Walked| {
+        let mut meta = entry.meta.as_ref().unwrap().clone();
+        assert!(entry.problems.is_empty(), "{entry:?}");
+        let group = meta.hard_link().map(|inode| {
+            groups.iter().position(|known| *known == inode).unwrap_or_else(|| {
+                groups.push(inode);
+                groups.len() - 1
+            })
+        });
+        (meta.inode, meta.file_system, meta.ctime) = (0, 0, meta.mtime);
+        if meta.kind == EntryKind::Directory {
+            // File systems count subdirectories in their own ways.
+            meta.links = 1;
+        }
+        let content = entry.open_content().map(|mut content| {
+            let mut bytes = Vec::new();
+            content.read_to_end(&mut bytes).unwrap();
+            content.finish().unwrap();
+            format!("{:x?}", Sha256::digest(&bytes))
+        });
+        format!("{} {meta:?} group {group:?} {}", entry.path, content.unwrap_or_default())
+    };
+    walk.map(describe).collect()
 }

@@ -1,0 +1,336 @@
+//! Makes entries below a target so that an interrupted restore leaves nothing half made.
+//!
+//! Everything but a directory is made under a passing name in a folder of the restore's own,
+//! [`STAGING`], gets its content, owner, attributes, mode and times there, and is then renamed to its
+//! place: under its own name an entry is whole or absent. A directory is made open to its owner only,
+//! and [`Applier::finish_directory`] gives it what was captured after everything in it is made, the
+//! deepest first. Nothing that exists is touched unless [`Existing::Replace`] says so.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, makedev};
+use rustix::io::Errno;
+
+use dualsync_model::fact::EntryKind;
+use dualsync_model::path::RawPath;
+
+use super::attributes::{self, Shortfalls};
+use super::capture::{Captured, capture};
+use super::meta::Meta;
+use super::safe::{ReachError, Target};
+
+/// The folder for what is being made, in the target; there is one as long as a restore is not complete.
+pub const STAGING: &str = ".dualsync-restore";
+
+/// Why an entry is not made.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// Its place is not in the target.
+    #[error(transparent)]
+    Reach(#[from] ReachError),
+    /// Something is in its place and may not be replaced.
+    #[error("'{0}' exists already")]
+    Exists(RawPath),
+    /// It has no link target, no device number, or a name that the restore needs for itself.
+    #[error("'{path}' {what}")]
+    Impossible {
+        /// The entry.
+        path: RawPath,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// The file system refuses.
+    #[error("cannot {step} '{path}'")]
+    Step {
+        /// What was tried.
+        step: &'static str,
+        /// The entry.
+        path: RawPath,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// What happens to an entry that is there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Existing {
+    /// It stays, and the new one is refused.
+    Refuse,
+    /// It is replaced, in one step; directories are kept and used.
+    Replace,
+}
+
+/// Makes entries in one target.
+#[derive(Debug)]
+pub struct Applier {
+    target: Target,
+    staging: OwnedFd,
+    existing: Existing,
+    next: AtomicU64,
+    shortfalls: Shortfalls,
+}
+
+impl Applier {
+    /// Prepares `root`, a directory that exists. What an earlier restore left half made is removed.
+    pub fn new(root: &Path, existing: Existing) -> Result<Self, ApplyError> {
+        let at = |step| move |source: io::Error| ApplyError::Step { step, path: RawPath::default(), source };
+        let target = Target::open(root).map_err(at("open the target"))?;
+        match rustix::fs::mkdirat(target.root(), STAGING, Mode::RWXU) {
+            Err(Errno::EXIST) => {}
+            made => made.map_err(io::Error::from).map_err(at("make the staging folder in"))?,
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let staging = rustix::fs::openat(target.root(), STAGING, flags, Mode::empty())
+            .map_err(io::Error::from)
+            .map_err(at("open the staging folder in"))?;
+        clear(&staging).map_err(at("clear the staging folder in"))?;
+        // A default ACL of the target would be inherited by everything that is made.
+        let _ = rustix::fs::fremovexattr(&staging, "system.posix_acl_default");
+        Ok(Self { target, staging, existing, next: AtomicU64::new(0), shortfalls: Shortfalls::default() })
+    }
+
+    /// Whether `root` holds an unfinished restore.
+    pub fn is_unfinished(root: &Path) -> bool {
+        root.join(STAGING).symlink_metadata().is_ok_and(|found| found.is_dir())
+    }
+
+    /// What could not be applied so far.
+    pub fn shortfalls(&self) -> &Shortfalls {
+        &self.shortfalls
+    }
+
+    /// What is at `path`, without its attributes; `None` for nothing.
+    pub fn look(&self, path: &RawPath) -> Result<Option<Meta>, ApplyError> {
+        let (folder, name) = self.target.folder(path)?;
+        match capture(folder.as_fd(), name, 0) {
+            Ok(Captured { meta, .. }) => Ok(Some(meta)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(ApplyError::Step { step: "look at", path: path.clone(), source }),
+        }
+    }
+
+    /// Opens a regular file that is there, for comparison.
+    pub fn open(&self, path: &RawPath) -> Result<OwnedFd, ApplyError> {
+        let (folder, name) = self.target.folder(path)?;
+        super::open_for_reading(&*folder, name).map_err(|source| ApplyError::Step {
+            step: "open",
+            path: path.clone(),
+            source,
+        })
+    }
+
+    /// Makes a directory, open to its owner only; one that is there is used with [`Existing::Replace`].
+    pub fn directory(&self, path: &RawPath) -> Result<(), ApplyError> {
+        let (folder, name) = self.place(path)?;
+        if path.is_root() {
+            return Ok(());
+        }
+        let mut made = rustix::fs::mkdirat(&*folder, name, Mode::RWXU);
+        if made == Err(Errno::EXIST) && self.existing == Existing::Replace {
+            made = match rustix::fs::unlinkat(&*folder, name, AtFlags::empty()) {
+                // It is a directory. The owner's bits are needed until it is finished.
+                Err(Errno::ISDIR) => open_node(&folder, name)
+                    .and_then(|node| rustix::fs::chmod(super::capture::proc_path(node.as_fd()), Mode::RWXU)),
+                Ok(()) => rustix::fs::mkdirat(&*folder, name, Mode::RWXU),
+                Err(error) => Err(error),
+            };
+        }
+        done("make the directory", path, made)
+    }
+
+    /// Gives a directory what was captured, after everything in it was made.
+    pub fn finish_directory(&self, path: &RawPath, meta: &Meta) -> Result<(), ApplyError> {
+        let (folder, name) = self.place(path)?;
+        let node = open_node(&folder, name);
+        let node = node.map_err(|error| step("finish the directory", path, error))?;
+        attributes::apply(node.as_fd(), path, meta, &self.shortfalls);
+        Ok(())
+    }
+
+    /// Makes a symbolic link, a FIFO or a device node. Sockets are not made: nobody would listen.
+    pub fn node(&self, path: &RawPath, meta: &Meta) -> Result<(), ApplyError> {
+        let impossible = |what| ApplyError::Impossible { path: path.clone(), what };
+        let device =
+            || meta.device.map(|(major, minor)| makedev(major, minor)).ok_or(impossible("has no device number"));
+        let (kind, device) = match meta.kind {
+            EntryKind::Symlink => (FileType::Symlink, 0),
+            EntryKind::Fifo => (FileType::Fifo, 0),
+            EntryKind::CharDevice => (FileType::CharacterDevice, device()?),
+            EntryKind::BlockDevice => (FileType::BlockDevice, device()?),
+            EntryKind::File | EntryKind::Directory | EntryKind::Socket => {
+                return Err(impossible("is no link, FIFO or device"));
+            }
+        };
+        let passing = self.passing_name();
+        let made = match (kind, &meta.link_target) {
+            (FileType::Symlink, None) => return Err(impossible("has no link target")),
+            (FileType::Symlink, Some(target)) => rustix::fs::symlinkat(target.as_bytes(), &self.staging, &*passing),
+            _ => rustix::fs::mknodat(&self.staging, &*passing, kind, Mode::RUSR | Mode::WUSR, device),
+        };
+        done("make", path, made)?;
+        self.settle(&passing, path, meta)
+    }
+
+    /// Begins a regular file of `size` bytes, all of them a hole.
+    pub fn begin_file(self: &Arc<Self>, path: &RawPath, size: u64) -> Result<Staged, ApplyError> {
+        let name = self.passing_name();
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.staging, &*name, flags, Mode::RUSR | Mode::WUSR)
+            .map_err(|error| step("make the file", path, error))?;
+        let staged = Staged { applier: Arc::clone(self), file, name, path: path.clone(), settled: false };
+        rustix::fs::ftruncate(&staged.file, size).map_err(|error| step("make room for", path, error))?;
+        Ok(staged)
+    }
+
+    /// Makes `path` another name of `first`, which was made by this restore or is known to be right.
+    pub fn link(&self, first: &RawPath, path: &RawPath) -> Result<(), ApplyError> {
+        let (first_folder, first_name) = self.target.folder(first)?;
+        let passing = self.passing_name();
+        let made = rustix::fs::linkat(&*first_folder, first_name, &self.staging, &*passing, AtFlags::empty());
+        done("link", path, made)?;
+        self.move_to(&passing, path)
+    }
+
+    /// Ends the restore: the staging folder goes, then the target itself gets what was captured of the
+    /// root (in this order, since the first changes its time), and everything is durable.
+    pub fn finish(&self, root: Option<&Meta>) -> Result<(), ApplyError> {
+        let path = RawPath::default();
+        let removed = rustix::fs::unlinkat(self.target.root(), STAGING, AtFlags::REMOVEDIR);
+        removed.map_err(|error| step("remove the staging folder of", &path, error))?;
+        root.map_or(Ok(()), |meta| self.finish_directory(&path, meta))?;
+        rustix::fs::syncfs(self.target.root()).map_err(|error| step("sync the target", &path, error))
+    }
+
+    /// The place of an entry, unless it is the restore's own folder.
+    fn place<'p>(&self, path: &'p RawPath) -> Result<(Arc<OwnedFd>, &'p [u8]), ApplyError> {
+        if path.as_bytes().split(|byte| *byte == b'/').next() == Some(STAGING.as_bytes()) {
+            return Err(ApplyError::Impossible {
+                path: path.clone(),
+                what: "has the name of the restore's own folder",
+            });
+        }
+        Ok(self.target.folder(path)?)
+    }
+
+    fn passing_name(&self) -> String {
+        self.next.fetch_add(1, Ordering::Relaxed).to_string()
+    }
+
+    fn settle(&self, passing: &str, path: &RawPath, meta: &Meta) -> Result<(), ApplyError> {
+        let node = open_node(&self.staging, passing.as_bytes()).map_err(|error| step("open again", path, error))?;
+        attributes::apply(node.as_fd(), path, meta, &self.shortfalls);
+        self.move_to(passing, path)
+    }
+
+    /// Renames to the final name; whatever happens, the passing name is gone afterwards.
+    fn move_to(&self, passing: &str, path: &RawPath) -> Result<(), ApplyError> {
+        let moved = self.place(path).and_then(|(folder, name)| {
+            let moved = match self.existing {
+                Existing::Replace => rustix::fs::renameat(&self.staging, passing, &*folder, name),
+                Existing::Refuse => self.rename_to_nothing(passing, &folder, name),
+            };
+            done("put in place", path, moved)
+        });
+        // Renaming one name of a file over another does nothing, and so does a failure.
+        let _ = rustix::fs::unlinkat(&self.staging, passing, AtFlags::empty());
+        moved
+    }
+
+    fn rename_to_nothing(&self, passing: &str, folder: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
+        match rustix::fs::renameat_with(&self.staging, passing, folder, name, RenameFlags::NOREPLACE) {
+            // Some network file systems do not know the flag; a new name for a file never replaces one.
+            Err(Errno::INVAL) => rustix::fs::linkat(&self.staging, passing, folder, name, AtFlags::empty()),
+            renamed => renamed,
+        }
+    }
+}
+
+/// A file that is being written; dropped before [`Staged::finish`] it leaves nothing.
+#[derive(Debug)]
+pub struct Staged {
+    applier: Arc<Applier>,
+    file: OwnedFd,
+    name: String,
+    path: RawPath,
+    settled: bool,
+}
+
+impl Staged {
+    /// Where the file will be.
+    pub fn path(&self) -> &RawPath {
+        &self.path
+    }
+
+    /// Writes at an offset; what is never written stays a hole.
+    pub fn write_at(&self, mut bytes: &[u8], mut offset: u64) -> Result<(), ApplyError> {
+        while !bytes.is_empty() {
+            let written = match rustix::io::pwrite(&self.file, bytes, offset) {
+                Err(Errno::INTR) => continue,
+                Ok(0) => Err(Errno::NOSPC),
+                other => other,
+            };
+            let written = written.map_err(|error| step("write", &self.path, error))?;
+            bytes = &bytes[written..];
+            offset += written as u64;
+        }
+        Ok(())
+    }
+
+    /// Reads back at an offset; 0 at the end.
+    pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize, ApplyError> {
+        loop {
+            match rustix::io::pread(&self.file, &mut *buffer, offset) {
+                Err(Errno::INTR) => {}
+                read => return read.map_err(|error| step("read back", &self.path, error)),
+            }
+        }
+    }
+
+    /// Gives the file what was captured and puts it in its place.
+    pub fn finish(mut self, meta: &Meta) -> Result<(), ApplyError> {
+        self.settled = true;
+        self.applier.settle(&self.name, &self.path, meta)
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        if !self.settled {
+            let _ = rustix::fs::unlinkat(&self.applier.staging, &*self.name, AtFlags::empty());
+        }
+    }
+}
+
+fn step(step: &'static str, path: &RawPath, error: Errno) -> ApplyError {
+    ApplyError::Step { step, path: path.clone(), source: error.into() }
+}
+
+fn done(what: &'static str, path: &RawPath, result: Result<(), Errno>) -> Result<(), ApplyError> {
+    result.map_err(|error| match error {
+        Errno::EXIST | Errno::NOTEMPTY | Errno::ISDIR => ApplyError::Exists(path.clone()),
+        error => step(what, path, error),
+    })
+}
+
+/// The entry itself, never what it points to.
+fn open_node(folder: &OwnedFd, name: &[u8]) -> Result<OwnedFd, Errno> {
+    rustix::fs::openat(folder, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// Removes the files of an interrupted restore; there are never directories among them.
+fn clear(staging: &OwnedFd) -> io::Result<()> {
+    for entry in rustix::fs::Dir::read_from(staging)? {
+        let entry = entry?;
+        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+            rustix::fs::unlinkat(staging, entry.file_name(), AtFlags::empty())?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

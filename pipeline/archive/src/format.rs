@@ -12,10 +12,8 @@ pub const VERSION: u32 = 1;
 /// Magic of `repo.json`, manifests and run records: their field `format`.
 pub const FORMAT: &str = "dualsync-archive";
 
-/// The repository's own description.
+/// The repository's own description, a signed record; what makes a repository exist, put last by `init`.
 pub const REPO_KEY: &str = "repo.json";
-/// Its signature.
-pub const REPO_SIGNATURE_KEY: &str = "repo.json.minisig";
 /// For whoever finds the bucket.
 pub const README_KEY: &str = "README.txt";
 /// Restores without dualsync.

@@ -7,12 +7,23 @@
 
 #![expect(clippy::missing_panics_doc, reason = "expect() stands only where it cannot fail, and says why")]
 
+pub mod points;
+pub mod repo;
+
+pub mod keys;
+
 pub mod manifest;
 
 pub mod catalog;
 pub mod tree;
 
+pub mod volume;
+
 pub mod refs;
+
+pub mod objects;
+
+pub mod record;
 
 pub mod sort;
 

@@ -38,10 +38,10 @@ pub enum SealError {
     Damaged(#[source] io::Error),
     /// No age header at the beginning.
     #[error("no age header")]
-    Header(#[source] age::DecryptError),
+    Header(#[source] Box<age::DecryptError>),
     /// Sealing failed.
     #[error("cannot seal")]
-    Encrypt(#[source] age::EncryptError),
+    Encrypt(#[source] Box<age::EncryptError>),
 }
 
 /// Who may open what this run seals: the host's own identity first, then the job's.
@@ -109,11 +109,11 @@ impl Identity {
     pub fn open<R: Read>(&self, sealed: R) -> Result<StreamReader<R>, SealError> {
         let decryptor = age::Decryptor::new(sealed).map_err(|error| match error {
             age::DecryptError::Io(io) => SealError::Damaged(io),
-            other => SealError::Header(other),
+            other => SealError::Header(Box::new(other)),
         })?;
         decryptor.decrypt(std::iter::once(&self.0 as &dyn age::Identity)).map_err(|error| match error {
             age::DecryptError::NoMatchingKeys => SealError::WrongKey,
-            other => SealError::Header(other),
+            other => SealError::Header(Box::new(other)),
         })
     }
 
@@ -226,7 +226,7 @@ impl Sealer {
     /// buffer is never copied while it grows.
     pub fn new(recipients: &Recipients, capacity: usize) -> Result<Self, SealError> {
         let all = recipients.0.iter().map(|recipient| recipient as &dyn age::Recipient);
-        let encryptor = age::Encryptor::with_recipients(all).map_err(SealError::Encrypt)?;
+        let encryptor = age::Encryptor::with_recipients(all).map_err(|error| SealError::Encrypt(Box::new(error)))?;
         let inner = encryptor.wrap_output(Vec::with_capacity(capacity)).map_err(SealError::Damaged)?;
         Ok(Self { inner, plain_bytes: 0 })
     }

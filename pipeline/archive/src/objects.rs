@@ -1,0 +1,173 @@
+//! The store as the rest of this path sees it: keys of the format, lengths that are bounded, digests that are checked.
+//!
+//! Promises that bytes which should have a digest are handed on only if they have it. Tells three
+//! things apart that must not be mixed up: the store failed, the object is missing, the object is wrong.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+
+use dualsync_archive_store::contract::{ErrorKind, Key, KeyError, ObjectInfo, Store, StoreError};
+use dualsync_model::event::Requests;
+use dualsync_model::time::Timestamp;
+
+use crate::digest::Digest;
+use crate::manifest::Stored;
+
+/// Why an object cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ObjectError {
+    /// The store did not do as it was asked.
+    #[error(transparent)]
+    Store(Box<StoreError>),
+    /// A key that no store takes, out of a damaged list.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// It is not there.
+    #[error("{key} is missing")]
+    Missing {
+        /// Its key.
+        key: String,
+    },
+    /// It has another length than it should.
+    #[error("{key} has {found} bytes instead of {wanted}")]
+    Length {
+        /// Its key.
+        key: String,
+        /// Bytes it has.
+        found: u64,
+        /// Bytes it should have, or the most it may have.
+        wanted: u64,
+    },
+    /// It has other bytes than it should.
+    #[error("{key} does not have the bytes it was stored with (its SHA-256 is {found})")]
+    Digest {
+        /// Its key.
+        key: String,
+        /// What its bytes give.
+        found: Digest,
+    },
+}
+
+impl From<StoreError> for ObjectError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(Box::new(error))
+    }
+}
+
+impl ObjectError {
+    /// The word of a finding, when the object and not the store is at fault.
+    pub fn finding(&self) -> Option<&'static str> {
+        match self {
+            Self::Missing { .. } => Some("missing"),
+            Self::Length { found, wanted, .. } if found < wanted => Some("truncated"),
+            Self::Length { .. } | Self::Digest { .. } => Some("digest"),
+            Self::Key(_) => Some("unexpected"),
+            Self::Store(_) => None,
+        }
+    }
+}
+
+/// The objects of one repository.
+#[derive(Clone)]
+pub struct Objects {
+    store: Arc<dyn Store>,
+    fetched_bytes: Arc<AtomicU64>,
+    sent_bytes: Arc<AtomicU64>,
+}
+
+impl Objects {
+    /// Over `store`.
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        Self { store, fetched_bytes: Arc::default(), sent_bytes: Arc::default() }
+    }
+
+    /// The store itself.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// A whole object, at most `bytes_max` long.
+    pub async fn get(&self, key: &str, bytes_max: u64) -> Result<Bytes, ObjectError> {
+        let bytes = match self.store.get(&key.parse::<Key>()?).await {
+            Ok(bytes) => bytes,
+            Err(error) => return Err(missing_or(error, key)),
+        };
+        self.fetched_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        let found = bytes.len() as u64;
+        if found > bytes_max {
+            return Err(ObjectError::Length { key: key.to_owned(), found, wanted: bytes_max });
+        }
+        Ok(bytes)
+    }
+
+    /// A whole object that must be what `stored` says.
+    pub async fn get_exact(&self, key: &str, stored: Stored) -> Result<Bytes, ObjectError> {
+        let bytes = self.get(key, u64::MAX).await?;
+        check(key, &bytes, stored)?;
+        Ok(bytes)
+    }
+
+    /// A range of an object; nothing is proved of its bytes.
+    pub async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, ObjectError> {
+        let wanted = range.end.saturating_sub(range.start);
+        let bytes = match self.store.get_range(&key.parse::<Key>()?, range.start, wanted).await {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == ErrorKind::Truncated => {
+                return Err(ObjectError::Length { key: key.to_owned(), found: 0, wanted });
+            }
+            Err(error) => return Err(missing_or(error, key)),
+        };
+        self.fetched_bytes.fetch_add(wanted, Ordering::Relaxed);
+        Ok(bytes)
+    }
+
+    /// Puts an object. After `Ok` it is durable; after `Err` it may be there, whole.
+    pub async fn put(&self, key: &str, bytes: Bytes) -> Result<Stored, ObjectError> {
+        let stored = Stored::of(&bytes);
+        self.store.put(&key.parse::<Key>()?, bytes, stored.sha256.0).await?;
+        self.sent_bytes.fetch_add(stored.bytes, Ordering::Relaxed);
+        Ok(stored)
+    }
+
+    /// All objects whose key begins with `prefix`.
+    pub async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, ObjectError> {
+        Ok(self.store.list(prefix, None).await?)
+    }
+
+    /// Time by the store's clock, or the job's.
+    pub fn now(&self) -> Timestamp {
+        self.store.now()
+    }
+
+    /// Requests so far.
+    pub fn requests(&self) -> Requests {
+        self.store.requests()
+    }
+
+    /// Bytes read so far.
+    pub fn fetched_bytes(&self) -> u64 {
+        self.fetched_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes written so far.
+    pub fn sent_bytes(&self) -> u64 {
+        self.sent_bytes.load(Ordering::Relaxed)
+    }
+}
+
+/// Whether `bytes` are what `stored` says.
+pub fn check(key: &str, bytes: &[u8], stored: Stored) -> Result<(), ObjectError> {
+    let found = bytes.len() as u64;
+    if found != stored.bytes {
+        return Err(ObjectError::Length { key: key.to_owned(), found, wanted: stored.bytes });
+    }
+    let found = Digest::of(bytes);
+    if found == stored.sha256 { Ok(()) } else { Err(ObjectError::Digest { key: key.to_owned(), found }) }
+}
+
+fn missing_or(error: StoreError, key: &str) -> ObjectError {
+    if error.kind() == ErrorKind::NotFound { ObjectError::Missing { key: key.to_owned() } } else { error.into() }
+}

@@ -1,0 +1,240 @@
+//! The points of a repository: every manifest found, checked one by one and as a chain.
+//!
+//! Promises that a point it gives is signed with the pinned key and stands where it belongs, and that
+//! what is missing from the chain becomes a finding. One bad manifest never hides the others.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::StreamExt as _;
+
+use dualsync_model::event::Finding;
+use dualsync_model::id::{PointId, SourceName};
+use dualsync_model::job::Anchor;
+
+use crate::digest::Digest;
+use crate::format::{
+    MANIFEST_BYTES_MAX, MANIFEST_NAME, POINTS, REFS_BYTES_MAX, REFS_NAME, SIGNATURE_NAME, parse_point_key,
+};
+use crate::manifest::{Manifest, ManifestError};
+use crate::objects::{ObjectError, Objects};
+use crate::refs::{Ref, RefsError, parse_refs};
+use crate::repo::Repository;
+
+/// Manifests fetched at once.
+const FETCHES: usize = 8;
+
+/// One copy.
+#[derive(Clone, Debug)]
+pub struct Copy {
+    /// What it says.
+    pub manifest: Manifest,
+    /// Key of the manifest.
+    pub key: String,
+    /// Its number and the digest of its stored bytes.
+    pub anchor: Anchor,
+}
+
+/// All copies found, in ascending order of their numbers, and what is wrong.
+#[derive(Debug, Default)]
+pub struct Points {
+    /// Good ones.
+    pub copies: Vec<Copy>,
+    /// Everything else.
+    pub findings: Vec<Finding>,
+}
+
+/// Why a wanted point cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum PointError {
+    /// It is not there, or not in a form that can be trusted.
+    #[error("there is no good copy of {point} in this repository{}", because(findings))]
+    NoCopy {
+        /// The point.
+        point: PointId,
+        /// What was found under its name.
+        findings: Vec<Finding>,
+    },
+    /// An object of it cannot be had.
+    #[error(transparent)]
+    Object(#[from] ObjectError),
+    /// Its list of objects is not readable.
+    #[error("the list of objects of {point} is not readable")]
+    Refs {
+        /// The point.
+        point: PointId,
+        /// Why not.
+        #[source]
+        source: RefsError,
+    },
+}
+
+fn because(findings: &[Finding]) -> String {
+    findings.first().map(|finding| format!(": {}", finding.problem)).unwrap_or_default()
+}
+
+/// Why one manifest is not accepted: it cannot be had, or what was had is wrong.
+enum Refused {
+    Store(ObjectError),
+    Wrong { kind: &'static str, problem: String },
+}
+
+/// Keys of all manifests in a listing of `points/`.
+pub fn manifest_keys<'a>(keys: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    let is_manifest = |key: &&str| parse_point_key(key).is_some_and(|(_, _, name)| name == MANIFEST_NAME);
+    keys.into_iter().filter(is_manifest).map(str::to_owned).collect()
+}
+
+impl Points {
+    /// Every point of the repository. Only a store that fails is an error.
+    pub async fn load(repository: &Repository) -> Result<Self, ObjectError> {
+        let listing = repository.objects.list(POINTS).await?;
+        let keys = manifest_keys(listing.iter().map(|info| info.key.as_str()));
+        let mut points = Self::default();
+        let mut fetches =
+            futures::stream::iter(&keys).map(|key| async move { (key, open(repository, key).await) }).buffered(FETCHES);
+        while let Some((key, opened)) = fetches.next().await {
+            match opened {
+                Ok(copy) => points.copies.push(copy),
+                Err(Refused::Store(error)) => return Err(error),
+                Err(Refused::Wrong { kind, problem }) => {
+                    points.findings.push(finding(&repository.target, key, kind, problem));
+                }
+            }
+        }
+        points.copies.sort_by(|a, b| order(a).cmp(&order(b)));
+        let broken = chain_findings(&points.copies, &repository.target, &points.findings);
+        points.findings.extend(broken);
+        Ok(points)
+    }
+
+    /// The newest copy of `source`.
+    pub fn newest_of(&self, source: &SourceName) -> Option<&Copy> {
+        self.copies.iter().rfind(|copy| copy.manifest.source() == source)
+    }
+
+    /// The newest copy of all.
+    pub fn newest(&self) -> Option<&Copy> {
+        self.copies.last()
+    }
+
+    /// The copy of `point`; of several, the newest.
+    pub fn copy(&self, point: &PointId) -> Result<&Copy, PointError> {
+        self.copies.iter().rfind(|copy| copy.manifest.point == *point).ok_or_else(|| PointError::NoCopy {
+            point: point.clone(),
+            findings: self.findings.iter().filter(|finding| finding.points.contains(point)).cloned().collect(),
+        })
+    }
+}
+
+impl Copy {
+    /// Every object this point needs, after its digest was checked against the manifest.
+    pub async fn refs(&self, objects: &Objects) -> Result<Vec<Ref>, PointError> {
+        let point = || self.manifest.point.clone();
+        let key = self.manifest.object_key(REFS_NAME).unwrap_or_default();
+        let stored = self.manifest.objects.refs;
+        if stored.bytes > REFS_BYTES_MAX {
+            return Err(ObjectError::Length { key, found: stored.bytes, wanted: REFS_BYTES_MAX }.into());
+        }
+        let bytes = objects.get_exact(&key, stored).await?;
+        parse_refs(&bytes).map_err(|source| PointError::Refs { point: point(), source })
+    }
+}
+
+/// By number; where two runs of different sources drew the same, by digest.
+fn order(copy: &Copy) -> (u64, &str) {
+    (copy.anchor.sequence, &copy.anchor.sha256)
+}
+
+/// Opens one manifest: two requests.
+async fn open(repository: &Repository, key: &str) -> Result<Copy, Refused> {
+    let signature_key = key.replace(MANIFEST_NAME, SIGNATURE_NAME);
+    let bytes = fetch(&repository.objects, key).await?;
+    let signature = fetch(&repository.objects, &signature_key).await?;
+    let signature = String::from_utf8_lossy(&signature);
+    let manifest = Manifest::open(key, &bytes, &signature, &repository.public, repository.id()).map_err(|error| {
+        let kind = match error {
+            ManifestError::Version { .. } => "unknown_version",
+            ManifestError::Signature { .. } | ManifestError::Moved { .. } => "forged",
+            ManifestError::Json { .. } => "unreadable",
+        };
+        Refused::Wrong { kind, problem: with_causes(&error) }
+    })?;
+    let anchor = Anchor { sequence: manifest.sequence, sha256: Digest::of(&bytes).hex() };
+    Ok(Copy { manifest, key: key.to_owned(), anchor })
+}
+
+async fn fetch(objects: &Objects, key: &str) -> Result<bytes::Bytes, Refused> {
+    objects.get(key, MANIFEST_BYTES_MAX).await.map_err(|error| match error.finding() {
+        Some(kind) => Refused::Wrong { kind, problem: error.to_string() },
+        None => Refused::Store(error),
+    })
+}
+
+/// What the newest manifest knows of the others, against what is there.
+fn chain_findings(copies: &[Copy], target: &str, known: &[Finding]) -> Vec<Finding> {
+    let Some(newest) = copies.last() else { return Vec::new() };
+    let by_folder: BTreeMap<_, _> =
+        copies.iter().map(|copy| ((copy.manifest.source(), copy.manifest.folder.as_str()), copy)).collect();
+    let reported: BTreeSet<_> = known.iter().map(|finding| finding.object.as_str()).collect();
+    let mut findings = Vec::new();
+    for line in &newest.manifest.ledger {
+        let key = format!("{POINTS}{}/{}/{MANIFEST_NAME}", line.point.source(), line.folder);
+        match by_folder.get(&(line.point.source(), line.folder.as_str())) {
+            Some(copy) if copy.anchor == line.anchor => {}
+            Some(_) => findings.push(finding(
+                target,
+                &key,
+                "chain",
+                "its manifest is not the one the newest manifest knows".into(),
+            )),
+            None if reported.contains(key.as_str()) => {}
+            None => findings.push(finding(
+                target,
+                &key,
+                "missing",
+                "the newest manifest lists this point, and it is not there".into(),
+            )),
+        }
+    }
+    for copy in copies {
+        let in_ledger = newest.manifest.ledger.iter().any(|line| line.anchor == copy.anchor);
+        let dropped = newest.manifest.dropped.iter().any(|drop| drop.line.anchor == copy.anchor);
+        if dropped {
+            let problem = "a point that was dropped is there again: an old object was put back";
+            findings.push(finding(target, &copy.key, "rollback", problem.into()));
+        } else if !in_ledger && copy.anchor.sequence < newest.anchor.sequence {
+            let problem = "the newest manifest does not know this older point";
+            findings.push(finding(target, &copy.key, "chain", problem.into()));
+        }
+    }
+    findings
+}
+
+/// A finding about the object `key`.
+pub fn finding(target: &str, key: &str, kind: &str, problem: String) -> Finding {
+    let points =
+        parse_point_key(key).map(|(source, folder, _)| PointId::new(source, folder.time())).into_iter().collect();
+    Finding {
+        target: target.to_owned(),
+        object: key.to_owned(),
+        kind: kind.to_owned(),
+        problem,
+        points,
+        paths: Vec::new(),
+    }
+}
+
+/// An error with all its causes, in one sentence.
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.ends_with(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        cause = error.source();
+    }
+    text
+}

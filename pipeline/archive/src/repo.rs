@@ -1,0 +1,234 @@
+//! One repository: what it says of itself, and the keys that open it.
+//!
+//! Promises that a repository which opened is the one whose signing key the job pins and whose
+//! identity the job holds. Nothing that decides is taken from the bucket: recipients and keys come
+//! from the job.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use dualsync_model::time::Timestamp;
+
+use crate::digest::Digest;
+use crate::format::{FORMAT, MANIFEST_BYTES_MAX, README_KEY, RECOVER_KEY, REPO_KEY, VERSION};
+use crate::keys::{KeyError, KeyRefs};
+use crate::minisign::{MinisignError, PublicKey, SecretKey};
+use crate::objects::{ObjectError, Objects};
+use crate::record::{self, RecordError};
+use crate::seal::{Identity, Recipients};
+
+/// What stands in the repository as `README.txt`.
+pub const README: &[u8] = include_bytes!("repo/README.txt");
+/// What stands in the repository as `recover.py`.
+pub const RECOVER: &[u8] = include_bytes!("repo/recover.py");
+
+/// `repo.json` of version 1.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Description {
+    /// [`FORMAT`].
+    pub format: String,
+    /// [`VERSION`].
+    pub version: u32,
+    /// 16 random bytes in hex.
+    pub id: String,
+    /// When `init` made it.
+    pub created_at: Timestamp,
+    /// The age recipient of the host's identity: tells a wrong identity file from damage.
+    pub recipient: String,
+    /// The minisign public key: tells a wrong pin from damage. Never trusted as such.
+    pub signing_public: String,
+    /// SHA-256 of `README.txt`.
+    pub readme: Digest,
+    /// SHA-256 of `recover.py`.
+    pub recover: Digest,
+}
+
+/// An open repository.
+pub struct Repository {
+    /// Its objects.
+    pub objects: Objects,
+    /// What it says of itself.
+    pub description: Description,
+    /// SHA-256 of `repo.json`.
+    pub description_sha256: Digest,
+    /// Opens catalogs and volumes.
+    pub identity: Identity,
+    /// Who may open what is sealed from now on.
+    pub recipients: Recipients,
+    /// The pinned public key.
+    pub public: PublicKey,
+    /// Name of the target, for findings.
+    pub target: String,
+}
+
+/// Why a repository does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// There is none.
+    #[error("there is no archive repository at {place}")]
+    Missing {
+        /// The store in words.
+        place: String,
+    },
+    /// The keys of the job cannot be had.
+    #[error(transparent)]
+    Keys(Box<KeyError>),
+    /// The identity is another one.
+    #[error("the identity of the job is {found}, and the repository was made for {wanted}")]
+    OtherIdentity {
+        /// Public half of the job's identity.
+        found: String,
+        /// What the repository says.
+        wanted: String,
+    },
+    /// The pinned key is another one.
+    #[error("the repository was made with the signing key {found}, and {pinned} is pinned")]
+    OtherSigner {
+        /// What the repository says.
+        found: String,
+        /// What is pinned.
+        pinned: String,
+    },
+    /// `repo.json` is damaged, forged, or of another version.
+    #[error(transparent)]
+    Description(#[from] RecordError),
+    /// It cannot be read.
+    #[error(transparent)]
+    Object(#[from] ObjectError),
+    /// Key files of an existing repository are gone.
+    #[error(
+        "the repository at {place} exists, and its key file {key} is missing: bring it back from the recovery sheet or a backup of this host; a new key would open nothing that is stored"
+    )]
+    LostKey {
+        /// The store in words.
+        place: String,
+        /// The key.
+        key: String,
+    },
+}
+
+impl From<KeyError> for OpenError {
+    fn from(error: KeyError) -> Self {
+        Self::Keys(Box::new(error))
+    }
+}
+
+/// What `init` leaves behind.
+pub struct Initialised {
+    /// The repository, open.
+    pub repository: Repository,
+    /// Whether it was created just now.
+    pub created: bool,
+    /// Key files that were.
+    pub keys_created: Vec<String>,
+}
+
+impl Repository {
+    /// Opens the repository in `objects` with the job's keys, by one request.
+    pub async fn open(objects: Objects, target: &str, keys: &KeyRefs<'_>) -> Result<Self, OpenError> {
+        let open = keys.open().await?;
+        let Some(bytes) = description_bytes(&objects).await? else {
+            return Err(OpenError::Missing { place: objects.store().describe() });
+        };
+        let description = read_description(&bytes, &open.public)?;
+        let found = open.identity.recipient().to_string();
+        if found != description.recipient {
+            return Err(OpenError::OtherIdentity { found, wanted: description.recipient });
+        }
+        Ok(Self {
+            objects,
+            description,
+            description_sha256: Digest::of(&bytes),
+            identity: open.identity,
+            recipients: open.recipients,
+            public: open.public,
+            target: target.to_owned(),
+        })
+    }
+
+    /// Creates what is missing and changes nothing that exists.
+    ///
+    /// Order: keys on disk, then `README.txt` and `recover.py`, then `repo.json`, which alone makes the
+    /// repository exist. Whatever stops it half-way, the next `init` goes on: the keys are there already,
+    /// and the two texts are kept as they are found. Where two hosts do this at once, both read back
+    /// what is there in the end, and the one whose key is not in it is refused.
+    pub async fn init(
+        objects: Objects,
+        target: &str,
+        keys: &KeyRefs<'_>,
+        now: Timestamp,
+    ) -> Result<Initialised, OpenError> {
+        if description_bytes(&objects).await?.is_some() {
+            if let Some(key) = keys.missing().first() {
+                return Err(OpenError::LostKey { place: objects.store().describe(), key: key.to_string() });
+            }
+            let signing_public = keys.signer().await?.public().to_text();
+            let keys = KeyRefs { signing_public: Some(keys.signing_public.unwrap_or(&signing_public)), ..*keys };
+            let repository = Self::open(objects, target, &keys).await?;
+            return Ok(Initialised { repository, created: false, keys_created: Vec::new() });
+        }
+        let keys_created = keys.create_missing(now)?;
+        let secret = keys.signer().await?;
+        let identity = keys.identity().await?;
+        let readme = put_once(&objects, README_KEY, README).await?;
+        let recover = put_once(&objects, RECOVER_KEY, RECOVER).await?;
+        let description = Description {
+            format: FORMAT.to_owned(),
+            version: VERSION,
+            id: random_id()?,
+            created_at: now,
+            recipient: identity.recipient().to_string(),
+            signing_public: secret.public().to_text(),
+            readme,
+            recover,
+        };
+        objects.put(REPO_KEY, Bytes::from(record::write(REPO_KEY, &description, &secret))).await?;
+        let signing_public = secret.public().to_text();
+        let keys = KeyRefs { signing_public: Some(&signing_public), ..*keys };
+        let repository = Self::open(objects, target, &keys).await?;
+        let created = repository.description.id == description.id;
+        Ok(Initialised { repository, created, keys_created })
+    }
+
+    /// Its id.
+    pub fn id(&self) -> &str {
+        &self.description.id
+    }
+}
+
+async fn description_bytes(objects: &Objects) -> Result<Option<Bytes>, OpenError> {
+    match objects.get(REPO_KEY, MANIFEST_BYTES_MAX).await {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(ObjectError::Missing { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn read_description(bytes: &[u8], public: &PublicKey) -> Result<Description, OpenError> {
+    record::open(REPO_KEY, bytes, public).map_err(|error| match (&error, record::peek::<Description>(bytes)) {
+        (RecordError::Signature { source: MinisignError::OtherKey { .. }, .. }, Some(said)) => {
+            OpenError::OtherSigner { found: said.signing_public, pinned: public.to_text() }
+        }
+        _ => error.into(),
+    })
+}
+
+/// Puts a text of the repository unless it has one already; gives the digest of what is there.
+async fn put_once(objects: &Objects, key: &str, bytes: &'static [u8]) -> Result<Digest, OpenError> {
+    match objects.get(key, MANIFEST_BYTES_MAX).await {
+        Ok(found) => Ok(Digest::of(&found)),
+        Err(ObjectError::Missing { .. }) => Ok(objects.put(key, Bytes::from_static(bytes)).await?.sha256),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn random_id() -> Result<String, KeyError> {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).map_err(KeyError::Random)?;
+    Ok(format!("{:032x}", u128::from_be_bytes(random)))
+}
+
+/// The signing key of the job, for what only a backup or `init` does.
+pub async fn signer(keys: &KeyRefs<'_>) -> Result<SecretKey, OpenError> {
+    Ok(keys.signer().await?)
+}

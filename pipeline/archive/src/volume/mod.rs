@@ -1,0 +1,4 @@
+//! Volumes: tar members in frames, sealed, stored whole.
+
+pub mod content;
+pub mod reader;

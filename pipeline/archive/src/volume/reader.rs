@@ -1,0 +1,184 @@
+//! Finds the bytes of one member in a stored volume.
+//!
+//! Promises to fetch only the chunks that hold the wanted frame, and the head of each volume once.
+//! What it gives is whole by age's own proof; whether it is the *right* content only the digest in the
+//! catalog tells, and the caller compares it.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+
+use crate::catalog::entry::At;
+use crate::codec::Packing;
+use crate::format::{AGE_HEADER_BYTES_MAX, FRAME_BYTES_MAX, VOLUMES, volume_suffix};
+use crate::manifest::Stored;
+use crate::objects::{ObjectError, Objects};
+use crate::refs::Ref;
+use crate::seal::{Header, Identity, SealError};
+
+/// Heads kept in memory.
+const HEADS_MAX: usize = 4096;
+
+/// Why the bytes of a member cannot be had; each names the volume.
+#[derive(Debug, thiserror::Error)]
+pub enum VolumeError {
+    /// The volume cannot be fetched.
+    #[error(transparent)]
+    Object(#[from] ObjectError),
+    /// A place that the point's list of objects does not know.
+    #[error("{key} is not among the objects of this point")]
+    Unlisted {
+        /// The volume.
+        key: String,
+    },
+    /// Its seal is broken.
+    #[error("cannot open {key}")]
+    Seal {
+        /// The volume.
+        key: String,
+        /// Why not.
+        #[source]
+        source: SealError,
+    },
+    /// What is inside the seal is not what it should be.
+    #[error("{key} does not hold what the catalog says")]
+    Content {
+        /// The volume.
+        key: String,
+        /// What is wrong.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl VolumeError {
+    /// The volume it is about.
+    pub fn key(&self) -> &str {
+        match self {
+            Self::Object(
+                ObjectError::Missing { key } | ObjectError::Length { key, .. } | ObjectError::Digest { key, .. },
+            )
+            | Self::Unlisted { key }
+            | Self::Seal { key, .. }
+            | Self::Content { key, .. } => key,
+            Self::Object(ObjectError::Store(error)) => error.object(),
+            Self::Object(ObjectError::Key(_)) => "",
+        }
+    }
+
+    /// The word of a finding, when the volume and not the store is at fault.
+    pub fn finding(&self) -> Option<&'static str> {
+        match self {
+            Self::Object(error) => error.finding(),
+            Self::Unlisted { .. } => Some("unexpected"),
+            Self::Seal { .. } | Self::Content { .. } => Some("unreadable"),
+        }
+    }
+}
+
+/// The volumes of one point.
+pub struct Volumes {
+    objects: Objects,
+    identity: Identity,
+    stored: HashMap<String, Stored>,
+    heads: Mutex<HashMap<String, Arc<Header>>>,
+}
+
+impl Volumes {
+    /// Over the objects that the point lists.
+    pub fn new(objects: Objects, identity: Identity, refs: &[Ref]) -> Self {
+        let stored = refs
+            .iter()
+            .filter(|one| one.key.starts_with(VOLUMES))
+            .map(|one| (one.key.clone(), Stored { bytes: one.bytes, sha256: one.sha256 }))
+            .collect();
+        Self { objects, identity, stored, heads: Mutex::default() }
+    }
+
+    /// Size and digest of a volume, as the point lists it.
+    pub fn stored(&self, key: &str) -> Result<Stored, VolumeError> {
+        self.stored.get(key).copied().ok_or_else(|| VolumeError::Unlisted { key: key.to_owned() })
+    }
+
+    /// The tar of one member, from its pax header to its padding: one ranged read, and one more the
+    /// first time a volume is used.
+    pub async fn member(&self, at: &At) -> Result<Vec<u8>, VolumeError> {
+        let frame = self.frame(&at.volume, at.frame, at.frame_bytes).await?;
+        cut(&at.volume, frame, at)
+    }
+
+    /// A frame, unpacked.
+    pub async fn frame(&self, key: &str, frame: u64, frame_bytes: u64) -> Result<Vec<u8>, VolumeError> {
+        let packing = packing(key)?;
+        let packed = self.packed(key, frame..frame.saturating_add(frame_bytes)).await?;
+        unpack(key, packing, &packed)
+    }
+
+    /// What age unpacks from a range of the volume: one frame or several in a row, still packed.
+    pub async fn packed(&self, key: &str, plain: std::ops::Range<u64>) -> Result<Vec<u8>, VolumeError> {
+        let stored_bytes = self.stored(key)?.bytes;
+        let head = self.head(key, stored_bytes).await?;
+        let range = head.stored_range(&plain, stored_bytes);
+        let window = self.objects.get_range(key, range).await?;
+        self.identity
+            .open_range(&head, &window, plain)
+            .map_err(|source| VolumeError::Seal { key: key.to_owned(), source })
+    }
+
+    /// A whole volume as it is stored, proved against the digest that the point lists.
+    pub async fn fetch(&self, key: &str) -> Result<Bytes, VolumeError> {
+        Ok(self.objects.get_exact(key, self.stored(key)?).await?)
+    }
+
+    /// What age unpacks from a whole volume: all its frames, still packed. [`At::frame`] counts from its beginning.
+    pub fn open(&self, key: &str, stored: &[u8]) -> Result<Vec<u8>, VolumeError> {
+        self.identity
+            .open_all(stored, stored.len() as u64)
+            .map_err(|source| VolumeError::Seal { key: key.to_owned(), source })
+    }
+
+    async fn head(&self, key: &str, stored_bytes: u64) -> Result<Arc<Header>, VolumeError> {
+        let known = self.heads.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned();
+        if let Some(head) = known {
+            return Ok(head);
+        }
+        let first = self.objects.get_range(key, 0..AGE_HEADER_BYTES_MAX.min(stored_bytes)).await?;
+        let head = Header::parse(&first).ok_or_else(|| content(key, "no age header at its beginning"))?;
+        let head = Arc::new(head);
+        let mut heads = self.heads.lock().unwrap_or_else(PoisonError::into_inner);
+        if heads.len() >= HEADS_MAX {
+            heads.clear();
+        }
+        heads.insert(key.to_owned(), head.clone());
+        Ok(head)
+    }
+}
+
+/// Unpacks one frame.
+pub fn unpack(key: &str, packing: Packing, packed: &[u8]) -> Result<Vec<u8>, VolumeError> {
+    packing.unpack(packed, FRAME_BYTES_MAX).map_err(|source| VolumeError::Content { key: key.to_owned(), source })
+}
+
+/// How a volume is packed, by its key.
+pub fn packing(key: &str) -> Result<Packing, VolumeError> {
+    volume_suffix(key).and_then(Packing::from_suffix).ok_or_else(|| content(key, "an unknown kind of volume"))
+}
+
+/// The member in its unpacked frame.
+pub fn cut(key: &str, mut frame: Vec<u8>, at: &At) -> Result<Vec<u8>, VolumeError> {
+    let bounds = || -> Option<(usize, usize)> {
+        let start = usize::try_from(at.offset).ok()?;
+        let end = start.checked_add(usize::try_from(at.bytes).ok()?)?;
+        (end <= frame.len()).then_some((start, end))
+    };
+    let (start, end) = bounds().ok_or_else(|| content(key, "a frame that is too short"))?;
+    frame.truncate(end);
+    frame.drain(..start);
+    Ok(frame)
+}
+
+fn content(key: &str, text: &'static str) -> VolumeError {
+    VolumeError::Content { key: key.to_owned(), source: io::Error::new(io::ErrorKind::InvalidData, text) }
+}

@@ -1,0 +1,255 @@
+//! The report for people.
+
+use std::fmt::{self, Write};
+
+use dualsync_model::event::Finding;
+
+use super::{ContractState, CopyReport, PointReport, Report, Scope};
+use crate::difference::Difference;
+use crate::side::Side;
+use crate::stream::End;
+use crate::witness::OneSided;
+
+/// Lines of a list that are shown; the JSON has more.
+const SHOWN_MAX: usize = 50;
+
+impl Report {
+    /// Text of several lines, each ended; nothing of it is printed here.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        let _ = self.write(&mut text);
+        text
+    }
+
+    fn write(&self, out: &mut String) -> fmt::Result {
+        for point in &self.points {
+            point.write(out)?;
+            writeln!(out)?;
+        }
+        if !self.contract.is_empty() {
+            writeln!(out, "Contract")?;
+            for row in &self.contract {
+                let state = match row.state {
+                    ContractState::Green => "green",
+                    ContractState::Amber => "amber",
+                    ContractState::Red => "RED",
+                    ContractState::BeforeStart => "before start",
+                };
+                write!(out, "  {} {} {} in {}: {state}", row.source, row.date, row.mechanism, row.country)?;
+                writeln!(out, "{}{}", if row.reason.is_empty() { "" } else { ", " }, row.reason)?;
+            }
+            writeln!(out)?;
+        }
+        writeln!(out, "Verdict: {} (exit {}: {})", self.verdict().as_str(), self.exit().code(), self.exit())
+    }
+}
+
+impl PointReport {
+    fn write(&self, out: &mut String) -> fmt::Result {
+        writeln!(out, "{}: {}", self.point, self.verdict.as_str())?;
+        let stood = if self.frozen { "frozen" } else { "not frozen" };
+        writeln!(
+            out,
+            "  snapshot {} by {}, {stood}, for {}",
+            self.snapshot_id, self.snapshot_method, self.business_date
+        )?;
+        writeln!(out, "  compared: {}", scope(self.scope))?;
+        for (side, copy) in self.copies.iter() {
+            write_copy(out, side, copy)?;
+        }
+        if self.compared {
+            let witness = &self.witness;
+            write!(out, "  both say the same of {} entries; ", witness.entries)?;
+            writeln!(
+                out,
+                "{} files ({}) have one SHA-256 on both sides",
+                witness.content_files,
+                bytes(witness.content_bytes)
+            )?;
+        }
+        self.write_differences(out)?;
+        for (reason, count) in &self.explained {
+            writeln!(out, "  explained: {count} {}", reason.text())?;
+        }
+        self.write_one_sided(out)?;
+        self.write_findings(out)
+    }
+
+    fn write_differences(&self, out: &mut String) -> fmt::Result {
+        let differences = &self.differences;
+        if differences.total == 0 {
+            return Ok(());
+        }
+        writeln!(out, "  differences: {}", differences.total)?;
+        for difference in differences.first.iter().take(SHOWN_MAX) {
+            write_difference(out, difference)?;
+        }
+        write_more(out, differences.total, differences.first.len())
+    }
+
+    fn write_one_sided(&self, out: &mut String) -> fmt::Result {
+        let witness = &self.witness;
+        for (what, count) in [
+            ("file contents", witness.content),
+            ("extended attributes", witness.xattrs),
+            ("link targets and device numbers", witness.targets),
+            ("entries after a side had ended", witness.unheard),
+        ] {
+            write_one_sided(out, what, count)?;
+        }
+        if witness.times_to_the_second > 0 {
+            writeln!(out, "  compared to the second only: times of {} entries", witness.times_to_the_second)?;
+        }
+        if witness.links_unchecked > 0 {
+            writeln!(out, "  not compared: hard links of {} entries, too many groups", witness.links_unchecked)?;
+        }
+        Ok(())
+    }
+
+    fn write_findings(&self, out: &mut String) -> fmt::Result {
+        for (side, copy) in self.copies.iter() {
+            if copy.read.findings_total == 0 {
+                continue;
+            }
+            writeln!(out, "  findings on the {side} side: {}", copy.read.findings_total)?;
+            for finding in copy.read.findings.iter().take(SHOWN_MAX) {
+                write_finding(out, finding)?;
+            }
+            write_more(out, copy.read.findings_total, copy.read.findings.len())?;
+        }
+        Ok(())
+    }
+}
+
+fn scope(scope: Scope) -> String {
+    match scope {
+        Scope::Full => "every entry and all content, read back from both stores".to_owned(),
+        Scope::Slice(slice) => format!("every entry, and the content of slice {slice}, read back from both stores"),
+        Scope::Objects => "nothing; the stored bytes of every object were checked against their digests".to_owned(),
+        Scope::Presence => "nothing; every object was looked for in the listing".to_owned(),
+    }
+}
+
+fn write_copy(out: &mut String, side: Side, copy: &CopyReport) -> fmt::Result {
+    write!(out, "  {side} copy in {} ({})", copy.target.target, copy.target.country)?;
+    match (&copy.manifest, copy.sequence) {
+        (Some(manifest), Some(sequence)) => write!(out, ", manifest {sequence} {manifest}")?,
+        _ => write!(out, ", no manifest")?,
+    }
+    let read = &copy.read;
+    write!(
+        out,
+        ": {} entries, {} files ({}) read back; ",
+        read.entries,
+        read.content_files,
+        bytes(read.content_bytes)
+    )?;
+    write!(out, "{} fetched, {} objects, {} requests", bytes(read.fetched_bytes), read.objects, read.requests)?;
+    if read.warnings > 0 {
+        write!(out, ", {} warnings", read.warnings)?;
+    }
+    match &read.end {
+        End::Complete => writeln!(out),
+        End::Absent => writeln!(out, "; there is no copy"),
+        End::Failed { code, message, exit_code } => writeln!(out, "; it failed ({exit_code}, {code}): {message}"),
+        End::Broken { problem } => writeln!(out, "; it was not heard to the end: {problem}"),
+    }
+}
+
+fn write_difference(out: &mut String, difference: &Difference) -> fmt::Result {
+    let Difference { path, kind, block, archive, culprit, reason } = difference;
+    let word = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
+    write!(out, "    {path}: {} ", name(kind))?;
+    writeln!(out, "block {}, archive {}; wrong: {} ({reason})", word(block), word(archive), name(culprit))
+}
+
+/// The word that JSON has for it, with blanks.
+fn name(word: &impl fmt::Debug) -> String {
+    let mut name = String::new();
+    for letter in format!("{word:?}").chars() {
+        if letter.is_ascii_uppercase() && !name.is_empty() {
+            name.push(' ');
+        }
+        name.push(letter.to_ascii_lowercase());
+    }
+    name
+}
+
+fn write_finding(out: &mut String, finding: &Finding) -> fmt::Result {
+    write!(out, "    {} {}: {}, {}", finding.target, finding.object, finding.kind, finding.problem)?;
+    if let Some((first, rest)) = finding.paths.split_first() {
+        write!(out, "; hits {first}")?;
+        for path in rest.iter().take(4) {
+            write!(out, ", {path}")?;
+        }
+        if rest.len() > 4 {
+            write!(out, " and {} more files", rest.len() - 4)?;
+        }
+    }
+    writeln!(out)
+}
+
+fn write_more(out: &mut String, total: u64, kept: usize) -> fmt::Result {
+    let shown = kept.min(SHOWN_MAX) as u64;
+    if total > shown { writeln!(out, "    and {} more", total - shown) } else { Ok(()) }
+}
+
+fn write_one_sided(out: &mut String, what: &str, count: OneSided) -> fmt::Result {
+    for (who, count) in [
+        ("only the block copy", count.block_only),
+        ("only the archive copy", count.archive_only),
+        ("neither copy", count.neither),
+    ] {
+        if count > 0 {
+            writeln!(out, "  witnessed by {who}: {what} of {count} entries")?;
+        }
+    }
+    Ok(())
+}
+
+/// Bytes in binary units, for people.
+fn bytes(count: u64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let mut tenths = u128::from(count) * 10;
+    let mut unit = "B";
+    for next in UNITS {
+        if tenths < 10_240 {
+            break;
+        }
+        tenths /= 1024;
+        unit = next;
+    }
+    if unit == "B" { format!("{count} B") } else { format!("{}.{} {unit}", tenths / 10, tenths % 10) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::difference::{Aspect, Culprit};
+
+    #[test]
+    fn bytes_have_binary_units() {
+        let text = [0, 1023, 1024, 1536, 1 << 20, u64::MAX].map(bytes);
+        assert_eq!(text, ["0 B", "1023 B", "1.0 KiB", "1.5 KiB", "1.0 MiB", "15.9 EiB"]);
+    }
+
+    #[test]
+    fn names_are_words() {
+        assert_eq!(name(&Aspect::HardLink), "hard link");
+        assert_eq!(name(&Culprit::Unknown), "unknown");
+    }
+
+    #[test]
+    fn what_is_not_shown_is_counted() {
+        let more = |total, kept| {
+            let mut text = String::new();
+            write_more(&mut text, total, kept).unwrap();
+            text
+        };
+        assert_eq!(more(3, 3), "");
+        assert_eq!(more(70, 70), "    and 20 more\n");
+        assert_eq!(more(20_000, 10_000), "    and 19950 more\n");
+        assert_eq!(more(9, 4), "    and 5 more\n");
+    }
+}

@@ -1,1 +1,20 @@
-//! End-to-end tests: real programs, real stores, real file systems.
+//! The stage for end-to-end tests: a site with real programs, real stores and real file systems.
+//!
+//! Nothing of dualsync is linked but the protocol's data; the programs are started as people start
+//! them, from the folder that `DUALSYNC_BIN_DIR` names (built one package at a time by
+//! `scripts/test`). A test that needs something this machine lacks says so and passes, unless
+//! `DUALSYNC_NO_SKIP=1`, which CI sets: then it fails.
+//!
+//! The helpers panic: this crate is compiled for tests only.
+
+pub mod needs;
+
+pub mod programs;
+
+pub mod image;
+
+pub mod garage;
+
+pub mod tree;
+
+pub mod site;

@@ -1,0 +1,97 @@
+//! A tree with everything that copies get wrong.
+
+use std::fs;
+use std::io::{Seek, SeekFrom, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+
+use crate::image::{sh, text};
+
+/// Fills `root` with nasty names, kinds, attributes and times; as root on a real file system.
+///
+/// # Panics
+/// When the file system refuses something.
+pub fn nasty(root: &Path) {
+    names(root);
+    kinds(root);
+    attributes(root);
+    deep(root);
+    sparse(root);
+}
+
+fn names(root: &Path) {
+    let directory = root.join("names");
+    fs::create_dir(&directory).unwrap();
+    let latin1 = std::ffi::OsStr::from_bytes(b"caf\xe9 \x01\n\"quoted\"");
+    let longest = vec![0xff_u8; 255];
+    for name in [latin1, std::ffi::OsStr::from_bytes(&longest), "-rf".as_ref(), "*".as_ref(), " ".as_ref(), "a\\b".as_ref(), "ünïcode".as_ref()] {
+        fs::write(directory.join(name), name.as_bytes()).unwrap();
+    }
+    // These sort differently as whole strings and as components.
+    fs::create_dir(directory.join("a")).unwrap();
+    fs::write(directory.join("a/z"), "inside a").unwrap();
+    fs::write(directory.join("a-"), "after a by components").unwrap();
+    fs::write(directory.join("a.txt"), "").unwrap();
+}
+
+fn kinds(root: &Path) {
+    let directory = root.join("kinds");
+    fs::create_dir(&directory).unwrap();
+    fs::create_dir(directory.join("empty")).unwrap();
+    fs::write(directory.join("linked"), "one inode, three names").unwrap();
+    fs::hard_link(directory.join("linked"), directory.join("linked-2")).unwrap();
+    fs::hard_link(directory.join("linked"), root.join("names/linked-3")).unwrap();
+    symlink("../names/a", directory.join("relative")).unwrap();
+    symlink("/etc/passwd", directory.join("absolute")).unwrap();
+    symlink("nowhere/at/all", directory.join("dangling")).unwrap();
+    symlink(std::ffi::OsStr::from_bytes(b"caf\xe9"), directory.join("latin1")).unwrap();
+    sh("mkfifo", &[text(&directory.join("fifo"))]);
+    sh("mknod", &[text(&directory.join("null")), "c", "1", "3"]);
+    sh("mknod", &[text(&directory.join("disk")), "b", "7", "300"]);
+    drop(std::os::unix::net::UnixListener::bind(directory.join("socket")).unwrap());
+}
+
+fn attributes(root: &Path) {
+    let directory = root.join("attributes");
+    fs::create_dir(&directory).unwrap();
+    for (name, mode) in [("setuid", 0o4755), ("setgid", 0o2755), ("secret", 0o000), ("plain", 0o644)] {
+        let path = directory.join(name);
+        fs::write(&path, name).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let sticky = directory.join("sticky");
+    fs::create_dir(&sticky).unwrap();
+    fs::set_permissions(&sticky, fs::Permissions::from_mode(0o1777)).unwrap();
+    let plain = directory.join("plain");
+    sh("chown", &["12345:54321", text(&plain)]);
+    sh("setfattr", &["-n", "user.comment", "-v", "0x00ff0a", text(&plain)]);
+    sh("setfattr", &["-n", "trusted.note", "-v", "root only", text(&plain)]);
+    sh("setfacl", &["-m", "u:12345:rw,g:54321:r", text(&plain)]);
+    sh("setfacl", &["-d", "-m", "u:12345:rwx", text(&sticky)]);
+    let capable = directory.join("capable");
+    fs::write(&capable, "#!").unwrap();
+    sh("setcap", &["cap_net_raw+ep", text(&capable)]);
+    for (name, time) in [("nanos", "2001-02-03 04:05:06.123456789 UTC"), ("before-1970", "1961-04-12 06:07:00.5 UTC")] {
+        let path = directory.join(name);
+        fs::write(&path, name).unwrap();
+        sh("touch", &["-d", time, text(&path)]);
+    }
+    sh("touch", &["-h", "-d", "1999-12-31 23:59:59.999999999 UTC", text(&root.join("kinds/dangling"))]);
+}
+
+/// A path beyond 4,096 bytes, made step by step as a shell would.
+fn deep(root: &Path) {
+    let name = "d".repeat(200);
+    let script = format!("cd '{}' && mkdir deep && cd deep && for i in $(seq 24); do mkdir {name} && cd {name} || exit 1; done; echo bottom > bottom", root.display());
+    sh("bash", &["-c", &script]);
+}
+
+fn sparse(root: &Path) {
+    let mut file = fs::File::create(root.join("sparse")).unwrap();
+    for at in [1 << 20, 40 << 20] {
+        file.seek(SeekFrom::Start(at)).unwrap();
+        file.write_all(b"an island").unwrap();
+    }
+    file.set_len(64 << 20).unwrap();
+}

@@ -7,6 +7,8 @@
 //!
 //! The helpers panic: this crate is compiled for tests only.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 pub mod needs;
 
 pub mod programs;

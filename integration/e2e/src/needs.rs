@@ -22,7 +22,13 @@ pub fn root_and_loop() -> bool {
 }
 
 fn is_command(name: &str) -> bool {
-    Command::new(name).arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
+    Command::new(name)
+        .arg("--version")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok()
 }
 
 fn skip(reason: &str) -> bool {

@@ -18,7 +18,8 @@ impl Programs {
     /// # Panics
     /// When `DUALSYNC_BIN_DIR` is not set or a program is missing there.
     pub fn install(directory: &Path) -> Self {
-        let built = std::env::var_os("DUALSYNC_BIN_DIR").expect("DUALSYNC_BIN_DIR names the built programs; scripts/test sets it");
+        let built = std::env::var_os("DUALSYNC_BIN_DIR")
+            .expect("DUALSYNC_BIN_DIR names the built programs; scripts/test sets it");
         fs::create_dir_all(directory).unwrap();
         for name in ["dualsync", "dualsync-block", "dualsync-archive"] {
             let from = Path::new(&built).join(name);
@@ -116,7 +117,8 @@ impl Ran {
     /// When one is none.
     #[track_caller]
     pub fn json_lines(&self) -> Vec<Value> {
-        let line = |line: &str| serde_json::from_str(line).unwrap_or_else(|error| panic!("{}: {error}\n{line}", self.command));
+        let line =
+            |line: &str| serde_json::from_str(line).unwrap_or_else(|error| panic!("{}: {error}\n{line}", self.command));
         self.stdout.lines().map(line).collect()
     }
 
@@ -126,7 +128,8 @@ impl Ran {
     /// When there is none.
     #[track_caller]
     pub fn summary(&self) -> Value {
-        let last = self.json_lines().pop().unwrap_or_else(|| panic!("{} printed nothing\n{}", self.command, self.stderr));
+        let last =
+            self.json_lines().pop().unwrap_or_else(|| panic!("{} printed nothing\n{}", self.command, self.stderr));
         assert_eq!(last["message_type"], "summary", "{}", self.stdout);
         last
     }

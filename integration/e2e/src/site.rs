@@ -6,7 +6,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::garage::Garage;
+use crate::garage::{BUCKET, Garage};
 use crate::programs::{Programs, Ran};
 
 /// A site; the folder goes when it is dropped.
@@ -69,7 +69,7 @@ impl Site {
             format!(
                 "kind = \"s3\"\nendpoint = \"{}\"\nregion = \"garage\"\nbucket = \"{}\"\ncredentials = \"file:{}\"\n",
                 garage.endpoint(),
-                garage.bucket(),
+                BUCKET,
                 credentials.display()
             )
         };

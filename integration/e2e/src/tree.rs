@@ -25,7 +25,15 @@ fn names(root: &Path) {
     fs::create_dir(&directory).unwrap();
     let latin1 = std::ffi::OsStr::from_bytes(b"caf\xe9 \x01\n\"quoted\"");
     let longest = vec![0xff_u8; 255];
-    for name in [latin1, std::ffi::OsStr::from_bytes(&longest), "-rf".as_ref(), "*".as_ref(), " ".as_ref(), "a\\b".as_ref(), "ünïcode".as_ref()] {
+    for name in [
+        latin1,
+        std::ffi::OsStr::from_bytes(&longest),
+        "-rf".as_ref(),
+        "*".as_ref(),
+        " ".as_ref(),
+        "a\\b".as_ref(),
+        "ünïcode".as_ref(),
+    ] {
         fs::write(directory.join(name), name.as_bytes()).unwrap();
     }
     // These sort differently as whole strings and as components.
@@ -83,7 +91,10 @@ fn attributes(root: &Path) {
 /// A path beyond 4,096 bytes, made step by step as a shell would.
 fn deep(root: &Path) {
     let name = "d".repeat(200);
-    let script = format!("cd '{}' && mkdir deep && cd deep && for i in $(seq 24); do mkdir {name} && cd {name} || exit 1; done; echo bottom > bottom", root.display());
+    let script = format!(
+        "cd '{}' && mkdir deep && cd deep && for i in $(seq 24); do mkdir {name} && cd {name} || exit 1; done; echo bottom > bottom",
+        root.display()
+    );
     sh("bash", &["-c", &script]);
 }
 
@@ -94,4 +105,57 @@ fn sparse(root: &Path) {
         file.write_all(b"an island").unwrap();
     }
     file.set_len(64 << 20).unwrap();
+}
+
+/// Unpacks a real Debian package with hard links (`perl-base` as the machine has it installed), with
+/// the owners, modes and times of the package.
+///
+/// # Panics
+/// When a tool fails.
+pub fn debian(root: &Path) {
+    let to = root.join("debian");
+    fs::create_dir(&to).unwrap();
+    let script = format!(
+        "set -o pipefail; dpkg -L perl-base e2fsprogs | sort -u | while read -r f; do [ -d \"$f\" ] || printf '%s\\0' \"$f\"; done \
+         | tar -c --null --no-recursion --xattrs -T - 2>/dev/null | tar -x --xattrs -C '{}'",
+        to.display()
+    );
+    sh("bash", &["-c", &script]);
+}
+
+/// A small source that needs no root: a folder `tree` and an ext4 image of it, said to be idle.
+/// `lines` are further lines for the whole configuration's source.
+///
+/// # Panics
+/// When a tool fails.
+pub fn small_source(site: &crate::site::Site, lines: &str) -> crate::site::Source {
+    let tree = site.path("tree");
+    fs::create_dir(&tree).unwrap();
+    for directory in 0..4 {
+        let inside = tree.join(format!("d{directory}"));
+        fs::create_dir(&inside).unwrap();
+        for file in 0..25 {
+            let line = format!("{directory} {file} some words that compress well\n");
+            fs::write(inside.join(format!("f{file}.txt")), line.repeat(1 + file * 40)).unwrap();
+        }
+    }
+    fs::write(tree.join("random"), random_bytes(3 << 20)).unwrap();
+    // mke2fs -d keeps whole seconds only.
+    sh("find", &[text(&tree), "-exec", "touch", "-d", "2026-01-02 03:04:05 UTC", "{}", "+"]);
+    let image = site.path("data.img");
+    sh("mke2fs", &["-q", "-t", "ext4", "-d", text(&tree), text(&image), "64M"]);
+    crate::site::Source { device: image, tree, lines: format!("snapshot = \"none\"\nidle = true\n{lines}") }
+}
+
+/// Bytes that do not compress, the same each time (xorshift64*).
+pub fn random_bytes(count: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    std::iter::repeat_with(|| {
+        state ^= state >> 12;
+        state ^= state << 25;
+        state ^= state >> 27;
+        state.wrapping_mul(0x2545_f491_4f6c_dd1d).to_le_bytes()[7]
+    })
+    .take(count)
+    .collect()
 }

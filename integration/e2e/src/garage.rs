@@ -1,0 +1,126 @@
+//! A Garage server on loopback: a real S3 store as one country.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use crate::site::write_secret;
+
+/// The bucket that every server here has.
+pub const BUCKET: &str = "copies";
+
+/// A running server; it ends when this is dropped.
+pub struct Garage {
+    process: Child,
+    directory: PathBuf,
+    s3_port: u16,
+    access_key: String,
+    secret_key: String,
+}
+
+impl Garage {
+    /// Starts a server that keeps everything in `directory` and waits until it listens.
+    ///
+    /// # Panics
+    /// When it ends instead.
+    pub fn start(directory: &Path) -> Self {
+        fs::create_dir_all(directory).unwrap();
+        // Ids of a fixed form: `GK` and 24 hex digits, 64 hex digits for the secret.
+        let access_key = format!("GK{}", random_hex(12));
+        let secret_key = random_hex(32);
+        let [s3_port, rpc_port] = free_ports();
+        let config = directory.join("garage.toml");
+        write_secret(&config, &configuration(directory, s3_port, rpc_port));
+        let mut process = Command::new("garage")
+            .arg("--config")
+            .arg(&config)
+            .args(["server", "--single-node", "--default-bucket"])
+            .env("GARAGE_DEFAULT_ACCESS_KEY", &access_key)
+            .env("GARAGE_DEFAULT_SECRET_KEY", &secret_key)
+            .env("GARAGE_DEFAULT_BUCKET", BUCKET)
+            .env("RUST_LOG", "garage=info,garage_api_common=info")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("cannot start garage");
+        wait_until_it_listens(&mut process, directory);
+        Self { process, directory: directory.to_owned(), s3_port, access_key, secret_key }
+    }
+
+    /// The S3 endpoint.
+    pub fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.s3_port)
+    }
+
+    /// A credentials file for the bucket's owner.
+    pub fn credentials(&self) -> String {
+        format!("[default]\naws_access_key_id = {}\naws_secret_access_key = {}\n", self.access_key, self.secret_key)
+    }
+
+    /// Where the server keeps its data.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+}
+
+impl Drop for Garage {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn configuration(directory: &Path, s3_port: u16, rpc_port: u16) -> String {
+    format!(
+        r#"metadata_dir = "{here}/meta"
+data_dir = "{here}/data"
+db_engine = "sqlite"
+replication_factor = 1
+rpc_bind_addr = "127.0.0.1:{rpc_port}"
+rpc_public_addr = "127.0.0.1:{rpc_port}"
+rpc_secret = "{}"
+
+[s3_api]
+s3_region = "garage"
+api_bind_addr = "127.0.0.1:{s3_port}"
+"#,
+        random_hex(32),
+        here = directory.display()
+    )
+}
+
+/// Reads the log up to the line that the S3 API says when it is up, and goes on draining it.
+fn wait_until_it_listens(process: &mut Child, directory: &Path) {
+    let mut lines = BufReader::new(process.stderr.take().expect("stderr is piped")).lines();
+    let mut log = fs::File::create(directory.join("log")).unwrap();
+    loop {
+        let Some(Ok(line)) = lines.next() else {
+            panic!("garage ended: {}", fs::read_to_string(directory.join("log")).unwrap_or_default());
+        };
+        writeln!(log, "{line}").unwrap();
+        if line.contains("S3 API server listening") {
+            break;
+        }
+    }
+    std::thread::spawn(move || {
+        for line in lines.map_while(Result::ok) {
+            let _ = writeln!(log, "{line}");
+        }
+    });
+}
+
+/// Two ports that nobody listened on a moment ago.
+fn free_ports() -> [u16; 2] {
+    let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    listeners.map(|listener| listener.local_addr().unwrap().port())
+}
+
+fn random_hex(bytes: usize) -> String {
+    use std::io::Read as _;
+    let mut buffer = vec![0; bytes];
+    fs::File::open("/dev/urandom").unwrap().read_exact(&mut buffer).unwrap();
+    buffer.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+}

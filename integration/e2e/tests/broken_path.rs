@@ -1,0 +1,79 @@
+//! One writer is broken in every way a program can be: the other copy is made and restores, the exit
+//! code is 4, and list and verify name the broken side.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use dualsync_e2e::image::{rsync_finds_no_difference, text};
+use dualsync_e2e::site::Site;
+use dualsync_e2e::tree;
+
+/// How the writer misbehaves, as a shell script; `$real` is the real program.
+const FAULTS: &[(&str, &str)] = &[
+    ("exits at once", "exit 1"),
+    ("dies of a signal", "kill -ABRT $$"),
+    ("prints garbage", "echo 'thread main panicked'; sleep 60"),
+    ("prints a line without an end", "head -c 3000000 /dev/zero | tr '\\0' x; sleep 60"),
+    ("says nothing", "exec sleep 600"),
+    (
+        "speaks another protocol",
+        "echo '{\"message_type\":\"hello\",\"protocol\":99,\"program\":\"x\",\"version\":\"9\"}'; sleep 60",
+    ),
+    (
+        "lies about the end",
+        "echo '{\"message_type\":\"hello\",\"protocol\":1,\"program\":\"x\",\"version\":\"1\"}'; exit 0",
+    ),
+    ("fills its standard error", "yes broken | head -c 5000000 >&2; exit 1"),
+    (
+        "dies before the commit",
+        "\"$real\" \"$@\" | while read -r line; do case $line in *prepared*) exit 1;; esac; echo \"$line\"; done; exit 1",
+    ),
+];
+
+fn site() -> Site {
+    let site = Site::new();
+    let source = tree::small_source(&site, "limits = { silence = \"3s\" }\n");
+    site.configure(&source);
+    let _ = site.dualsync(&["init", "--sheet", text(&site.path("sheet.txt"))]).exits(0);
+    site
+}
+
+fn state(point: &serde_json::Value, mechanism: &str) -> String {
+    point["copies"][mechanism]["state"].as_str().unwrap_or("none").to_owned()
+}
+
+fn check(broken: &str, intact: &str) {
+    let site = site();
+    let program = format!("dualsync-{broken}");
+    for (fault, script) in FAULTS {
+        // Only the backup is broken: list, verify and restore use the real program again.
+        site.programs.replace(&program, &format!("[ \"$1\" = backup ] || exec \"$real\" \"$@\"\n{script}"));
+        let ran = site.dualsync(&["run", "--manual", "--json"]);
+        assert_eq!(ran.code, 4, "{broken} {fault}: {}\n{}", ran.stdout, ran.stderr);
+        site.programs.mend(&program);
+
+        let points = site.dualsync(&["list", "--json"]).json();
+        let newest =
+            points.as_array().unwrap().iter().max_by_key(|point| point["point"].as_str().unwrap().to_owned()).unwrap();
+        assert_eq!(state(newest, intact), "available", "{broken} {fault}: {newest}");
+        assert_ne!(state(newest, broken), "available", "{broken} {fault}: {newest}");
+
+        let name = newest["point"].as_str().unwrap();
+        let verified = site.dualsync(&["verify", name]).exits(21);
+        assert!(verified.stdout.contains(broken), "{fault}: {}", verified.stdout);
+
+        let to = site.path(&format!("restored-{name}"));
+        let _ =
+            site.dualsync(&["restore", name, "--to", text(&to), "--path", "**", "--from", intact, "--yes"]).exits(0);
+        rsync_finds_no_difference(&site.path("tree"), &to, &["/lost+found"]);
+    }
+}
+
+#[test]
+fn a_broken_block_writer_leaves_the_archive_copy() {
+    check("block", "archive");
+}
+
+#[test]
+fn a_broken_archive_writer_leaves_the_block_copy() {
+    check("archive", "block");
+}

@@ -31,7 +31,7 @@ const FAULTS: &[(&str, &str)] = &[
 
 fn site() -> Site {
     let site = Site::new();
-    let source = tree::small_source(&site, "limits = { silence = \"3s\" }\n");
+    let source = tree::small_source(&site, "[limits]\nwriter_silence = \"3s\"\n");
     site.configure(&source);
     let _ = site.dualsync(&["init", "--sheet", text(&site.path("sheet.txt"))]).exits(0);
     site

@@ -192,7 +192,8 @@ impl Commanded {
 
     fn let_go(&mut self) -> Result<(), CommandError> {
         self.released = true;
-        // As it was found, and closed: a device that is held open cannot be removed.
+        // As it was found, since the flag of a loop device outlives its detach; and closed, since a
+        // device that is held open cannot be removed.
         if let Some(device) = self.made_read_only.take() {
             let _ = ioctl::set_read_only(&device, false);
         }

@@ -1,8 +1,10 @@
 //! Driver `freeze` on a real ext4 file system: frozen is frozen, and thawed whatever dies.
 
 mod image;
+mod skip;
 
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
@@ -10,7 +12,7 @@ use std::time::Duration;
 use dualsync_model::time::Timestamp;
 use dualsync_snapshot::{Driver, FreezeSpec, Invalid, Needed, Reexec, SnapshotError, Spec, Taken, take};
 use image::{Image, ends_within, run};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 /// Long enough for a loaded machine; nothing waits this long when all is well.
 const SOON: Duration = Duration::from_secs(50);
@@ -168,6 +170,7 @@ struct Holder {
 impl Holder {
     fn start(image: &Image) -> Self {
         let mut process = Command::new(example())
+            .process_group(0)
             .args([image.file().as_os_str(), image.tree().as_os_str(), "45000".as_ref()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -201,6 +204,16 @@ fn when_everything_else_is_killed_the_watchdog_thaws() {
     assert_eq!(holder.check(), "valid");
     let write = assert_frozen(&image);
     holder.process.kill().expect("SIGKILL");
+    holder.process.wait().expect("it is dead");
+    assert_thaws(&image, write);
+}
+
+#[test]
+fn when_the_whole_process_group_is_killed_the_watchdog_thaws() {
+    let Some(image) = Image::mounted() else { return };
+    let mut holder = Holder::start(&image);
+    let write = assert_frozen(&image);
+    kill_process_group(Pid::from_child(&holder.process), Signal::KILL).expect("SIGKILL");
     holder.process.wait().expect("it is dead");
     assert_thaws(&image, write);
 }

@@ -1,6 +1,7 @@
 //! Driver `none`: a source that can change while it is read is refused, or noticed.
 
 mod image;
+mod skip;
 
 use std::fs;
 

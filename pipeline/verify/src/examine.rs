@@ -144,6 +144,9 @@ mod tests {
     use crate::difference::{Aspect, Culprit};
     use crate::samples::{directory, file, lines};
     use dualsync_model::fact::EntryKind;
+    use dualsync_model::path::RawPath;
+    use proptest::prelude::*;
+    use std::collections::{BTreeMap, BTreeSet};
 
     fn run(frozen: bool, block: Vec<Fact>, archive: Vec<Fact>) -> Examined {
         let exclude = Exclude::new(["cache"]).unwrap();
@@ -223,5 +226,49 @@ mod tests {
         assert_eq!((found.differences.total, found.witness.unheard.archive_only), (1, 2));
         assert_eq!(found.reads.block.end, crate::stream::End::Absent);
         assert!(!found.compared);
+    }
+
+    /// What a naive comparison of two maps counts: agreeing, differing, only in one.
+    fn naive(block: &BTreeMap<RawPath, Fact>, archive: &BTreeMap<RawPath, Fact>) -> (u64, u64, u64) {
+        let (mut same, mut different, mut alone) = (0, 0, 0);
+        for path in block.keys().chain(archive.keys()).collect::<BTreeSet<_>>() {
+            match (block.get(path), archive.get(path)) {
+                (Some(left), Some(right)) if left == right => same += 1,
+                (Some(_), Some(_)) => different += 1,
+                _ => alone += 1,
+            }
+        }
+        (same, different, alone)
+    }
+
+    /// A tree as paths with a mode and a content each.
+    fn tree() -> impl Strategy<Value = BTreeMap<RawPath, Fact>> {
+        let entry = ("[ab.-]{1,2}(/[ab.-]{1,2}){0,2}", 0_u32..2, "[xy]");
+        proptest::collection::vec(entry, 1..25).prop_map(|entries| {
+            let facts = entries.into_iter().map(|(path, mode, content)| Fact { mode, ..file(&path, &content) });
+            facts.map(|fact| (fact.path.clone(), fact)).collect()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn it_counts_what_a_naive_comparison_counts(block in tree(), archive in tree(), cut in 0_usize..40) {
+            let found = run(true, block.values().cloned().collect(), archive.values().cloned().collect());
+            let (same, different, alone) = naive(&block, &archive);
+            prop_assert_eq!(found.witness.entries, same);
+            prop_assert_eq!(found.differences.of_kind(Aspect::Missing), alone);
+            let paths: BTreeSet<_> = found.differences.first.iter().map(|difference| &difference.path).collect();
+            prop_assert_eq!(paths.len() as u64, different + alone);
+            prop_assert!(found.differences.first.is_sorted_by_key(|difference| difference.path.clone()));
+
+            // A stream cut anywhere before its summary is no basis for agreement, and invents no missing entry.
+            let whole: Vec<Fact> = archive.values().cloned().collect();
+            let mut short = lines(whole.clone());
+            short.truncate(cut.min(whole.len()));
+            let found = compare(Exclude::default(), true, lines(whole).into_iter(), short.into_iter());
+            prop_assert_eq!(crate::verdict::Verdict::of(&found), crate::verdict::Verdict::OneSideMissing);
+            prop_assert_eq!(found.differences.total, 0);
+            prop_assert_eq!(found.witness.entries + found.witness.unheard.block_only, archive.len() as u64);
+        }
     }
 }

@@ -9,6 +9,8 @@ pub use summary::Summary;
 
 mod text;
 
+use std::fmt;
+
 use dualsync_model::event::Point;
 use dualsync_model::id::{PointId, SourceName};
 use dualsync_model::outcome::Exit;
@@ -32,20 +34,27 @@ pub enum Scope {
     Full,
     /// Every entry, and the content of one slice of the paths.
     Slice(Slice),
-    /// The stored bytes of every object against their digests, no content.
-    Objects,
+    /// The stored bytes of every object against their digests, or of one slice of the objects; no content.
+    Objects(Option<Slice>),
     /// Whether every object is there, with its size.
     Presence,
 }
 
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full => f.write_str("full"),
+            Self::Slice(slice) => write!(f, "slice {slice}"),
+            Self::Objects(None) => f.write_str("objects"),
+            Self::Objects(Some(slice)) => write!(f, "objects, slice {slice}"),
+            Self::Presence => f.write_str("presence"),
+        }
+    }
+}
+
 impl Serialize for Scope {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Full => serializer.serialize_str("full"),
-            Self::Slice(slice) => serializer.collect_str(&format_args!("slice {slice}")),
-            Self::Objects => serializer.serialize_str("objects"),
-            Self::Presence => serializer.serialize_str("presence"),
-        }
+        serializer.collect_str(self)
     }
 }
 

@@ -7,6 +7,8 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+use crate::skip::skip;
+
 /// A mounted image file; dropped, it is thawed and unmounted.
 pub struct Image {
     folder: tempfile::TempDir,
@@ -65,12 +67,6 @@ impl Drop for Image {
         run("fsfreeze", &["--unfreeze".as_ref(), self.tree().as_ref()]);
         run("umount", &[self.tree().as_ref()]);
     }
-}
-
-fn skip<T>(reason: &str) -> Option<T> {
-    assert!(std::env::var_os("DUALSYNC_NO_SKIP").is_none_or(|value| value != "1"), "must not be skipped: {reason}");
-    println!("skipped: {reason}");
-    None
 }
 
 /// Whether the program ran and succeeded.

@@ -126,7 +126,12 @@ fn scope(scope: Scope) -> String {
     match scope {
         Scope::Full => "every entry and all content, read back from both stores".to_owned(),
         Scope::Slice(slice) => format!("every entry, and the content of slice {slice}, read back from both stores"),
-        Scope::Objects => "nothing; the stored bytes of every object were checked against their digests".to_owned(),
+        Scope::Objects(None) => {
+            "nothing; the stored bytes of every object were checked against their digests".to_owned()
+        }
+        Scope::Objects(Some(slice)) => {
+            format!("nothing; the stored bytes of the objects of slice {slice} were checked against their digests")
+        }
         Scope::Presence => "nothing; every object was looked for in the listing".to_owned(),
     }
 }

@@ -1,8 +1,7 @@
 //! The rules by which the archive path left entries out, read again from its manifest.
 //!
-//! A rule is a glob relative to the tree, as `globset` reads it with `/` matched only by `/` or
-//! `**`. What matches is left out with everything below it. The writer has its own copy of this
-//! sentence; should the two ever disagree, verify shows it as holes in the walk.
+//! How a glob is read stands in `docs/worker-protocol.md`, "Globs"; the writer reads the same page.
+//! Should the two ever disagree, verify shows it as holes in the walk.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -69,6 +68,7 @@ mod tests {
         check("cache", &["cache", "cache/a/b"], &["var/cache"]);
         check("**/*.tmp", &["a.tmp", "b/c.tmp", "b/d.tmp/e"], &["tmp", "a.tmpx"]);
         check("*.tmp", &["a.tmp"], &["b/c.tmp"]);
+        check(r"\*.tmp", &["*.tmp"], &["a.tmp"]);
         check("v{ar,mp}/log?", &["var/log1"], &["var/log", "var/log12"]);
     }
 

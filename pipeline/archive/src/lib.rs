@@ -7,8 +7,19 @@
 
 #![expect(clippy::missing_panics_doc, reason = "expect() stands only where it cannot fail, and says why")]
 
+pub mod program;
+
+pub mod failure;
+
+pub mod input;
+
+pub mod list;
+
+pub mod marks;
 pub mod points;
 pub mod repo;
+
+pub mod events;
 
 pub mod keys;
 

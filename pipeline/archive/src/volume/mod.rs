@@ -1,4 +1,7 @@
 //! Volumes: tar members in frames, sealed, stored whole.
 
-pub mod content;
 pub mod reader;
+
+pub mod content;
+
+pub mod member;

@@ -1,0 +1,156 @@
+//! From a job to its end: opens the store, runs the verb, says how it went.
+//!
+//! Promises that the last line is `summary` or `error` and that its exit code is the program's.
+
+use std::sync::Arc;
+
+use dualsync_archive_store::contract::Store;
+use dualsync_model::PROTOCOL;
+use dualsync_model::event::{Event, Failure, Hello, Repository as RepositoryLine, Summary};
+use dualsync_model::job::{Job, Task};
+use dualsync_model::outcome::Exit;
+
+use crate::events::Events;
+use crate::failure::{Fault, usage};
+use crate::input::Input;
+use crate::keys::KeyRefs;
+use crate::list;
+use crate::objects::Objects;
+use crate::repo::Repository;
+
+/// Name of the program in its first line.
+pub const NAME: &str = "dualsync-archive";
+
+/// Runs the verb with the job that comes in; gives the exit code.
+pub async fn run(verb: &str, mut input: Input, events: &Events) -> u8 {
+    events.emit(&Event::Hello(Hello {
+        protocol: PROTOCOL,
+        program: NAME.to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    }));
+    let beat = events.heartbeat();
+    let outcome = match read_job(verb, &mut input).await {
+        Ok(job) => work(&job, input, events).await,
+        Err(fault) => Err(fault),
+    };
+    drop(beat);
+    finish(outcome, events)
+}
+
+fn finish(outcome: Result<Summary, Fault>, events: &Events) -> u8 {
+    let (event, code) = match outcome {
+        Ok(mut summary) => {
+            summary.peak_memory_bytes = peak_memory_bytes();
+            let code = summary.exit_code;
+            (Event::Summary(summary), code)
+        }
+        Err(fault) => {
+            let failure: Failure = fault.into();
+            let code = failure.exit_code;
+            (Event::Error(failure), code)
+        }
+    };
+    events.emit(&event);
+    if events.is_broken() { Exit::Failed.code() } else { code }
+}
+
+/// The job line. A job of another protocol is refused before any key, store or file is touched, and
+/// before its other fields are looked at: they may mean something else there.
+async fn read_job(verb: &str, input: &mut Input) -> Result<Job, Fault> {
+    #[derive(serde::Deserialize)]
+    struct Preface {
+        protocol: u32,
+    }
+    let line = input.line().await.ok_or_else(|| usage("no job on standard input"))?;
+    let bad = |error: serde_json::Error| usage(format!("the job is not readable: {error}"));
+    let preface: Preface = serde_json::from_str(&line).map_err(bad)?;
+    if preface.protocol != PROTOCOL {
+        return Err(usage(format!("the job has protocol {}, this program speaks {PROTOCOL}", preface.protocol)));
+    }
+    let job: Job = serde_json::from_str(&line).map_err(bad)?;
+    let asked = task_verb(&job.task);
+    if asked == verb { Ok(job) } else { Err(usage(format!("called with verb '{verb}' and a job of '{asked}'"))) }
+}
+
+/// The verb of a task.
+pub fn task_verb(task: &Task) -> &'static str {
+    match task {
+        Task::Init(_) => "init",
+        Task::List(_) => "list",
+        Task::Backup(_) => "backup",
+        Task::Facts(_) => "facts",
+        Task::Restore(_) => "restore",
+        Task::Check(_) => "check",
+        Task::Probe(_) => "probe",
+    }
+}
+
+async fn work(job: &Job, input: Input, events: &Events) -> Result<Summary, Fault> {
+    // Wrong keys are told before the store is asked anything.
+    let keys = KeyRefs::of(&job.keys)?;
+    keys.pinned()?;
+    let store = dualsync_archive_store::open(&job.target, job.now, job.bandwidth).await?;
+    work_on(job, &keys, store, input, events).await
+}
+
+/// Runs the verb on an open store.
+pub async fn work_on(
+    job: &Job,
+    keys: &KeyRefs<'_>,
+    store: Arc<dyn Store>,
+    _input: Input,
+    events: &Events,
+) -> Result<Summary, Fault> {
+    let objects = Objects::new(store);
+    let target = job.target.name.as_str();
+    match &job.task {
+        Task::Init(_) => init(objects, job, keys, events).await,
+        Task::List(task) => {
+            let repository = Repository::open(objects, target, keys).await?;
+            list::list(&repository, task, events).await
+        }
+        _ => Err(usage("this verb is not built yet")),
+    }
+}
+
+async fn init(objects: Objects, job: &Job, keys: &KeyRefs<'_>, events: &Events) -> Result<Summary, Fault> {
+    let done = Repository::init(objects, &job.target.name, keys, job.now).await?;
+    let repository = &done.repository;
+    let newest = crate::points::Points::load(repository).await?.newest().map(|copy| copy.anchor.clone());
+    let mut facts = vec![
+        ("archive repository id".to_owned(), repository.id().to_owned()),
+        ("archive signing public key (minisign)".to_owned(), repository.public.to_text()),
+        ("README.txt SHA-256".to_owned(), repository.description.readme.hex()),
+        ("recover.py SHA-256".to_owned(), repository.description.recover.hex()),
+    ];
+    facts.extend(repository.recipients.to_texts().into_iter().map(|text| ("age recipient".to_owned(), text)));
+    events.emit(&Event::Repository(RepositoryLine {
+        id: repository.id().to_owned(),
+        created: done.created,
+        keys_created: done.keys_created.clone(),
+        facts,
+        signing_public: Some(repository.public.to_text()),
+        recover_sha256: repository.description.recover.hex(),
+        newest,
+    }));
+    Ok(summary(&repository.objects))
+}
+
+/// A summary of what every verb can tell.
+pub fn summary(objects: &Objects) -> Summary {
+    Summary {
+        exit_code: Exit::Done.code(),
+        requests: objects.requests(),
+        fetched_bytes: objects.fetched_bytes(),
+        added_bytes: objects.sent_bytes(),
+        ..Summary::default()
+    }
+}
+
+/// `VmHWM` of proc(5): the same number as getrusage(2) gives.
+fn peak_memory_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let kib =
+        status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.trim().parse().ok());
+    kib.map_or(0, |kib: u64| kib * 1024)
+}

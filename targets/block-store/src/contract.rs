@@ -19,6 +19,10 @@ pub use crate::error::{ErrorKind, Operation, StoreError};
 /// Longest key, bytes: the limit of S3.
 pub const KEY_BYTES_MAX: usize = 1024;
 
+/// Largest object that is written or read, bytes: several times the largest that a path makes, so
+/// that a store that sends without end cannot fill the memory.
+pub const OBJECT_BYTES_MAX: u64 = 128 << 20;
+
 /// Longest component of a key, bytes: the limit of common file systems, so that a bucket can be
 /// copied to a directory.
 const COMPONENT_BYTES_MAX: usize = 255;

@@ -20,7 +20,9 @@ use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use crate::clock::Clock;
-use crate::contract::{Answer, ErrorKind, Key, ObjectInfo, Operation, Seen, Setting, Store, StoreError, TEMPORARY};
+use crate::contract::{
+    Answer, ErrorKind, Key, OBJECT_BYTES_MAX, ObjectInfo, Operation, Seen, Setting, Store, StoreError, TEMPORARY,
+};
 use crate::digest::sha256;
 use crate::requests::Counter;
 use crate::walk;
@@ -98,7 +100,7 @@ impl Store for DirectoryStore {
 
     fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Bytes> {
         let name = key.clone();
-        self.run(Operation::Get, key.as_str(), move |place| Ok(Bytes::from(read_all(&mut place.file(&name)?)?)))
+        self.run(Operation::Get, key.as_str(), move |place| read_whole(place.file(&name)?))
     }
 
     fn get_range<'a>(&'a self, key: &'a Key, offset: u64, len: u64) -> Answer<'a, Bytes> {
@@ -292,6 +294,13 @@ fn read_all(file: &mut File) -> Result<Vec<u8>, io::Error> {
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+fn read_whole(mut file: File) -> Result<Bytes, Fault> {
+    if file.metadata()?.len() > OBJECT_BYTES_MAX {
+        return Err(ErrorKind::TooLarge.into());
+    }
+    Ok(read_all(&mut file)?.into())
 }
 
 fn read_range(file: &File, offset: u64, len: u64) -> Result<Bytes, Fault> {

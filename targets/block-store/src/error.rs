@@ -60,6 +60,8 @@ pub enum ErrorKind {
     Checksum,
     /// The object ends before the bytes that were asked for.
     Truncated,
+    /// The object is larger than any that dualsync makes.
+    TooLarge,
     /// The store asks to slow down.
     Throttled,
     /// No answer within the time limit: the operation may have been done.
@@ -100,6 +102,7 @@ impl ErrorKind {
             Self::ClockSkew => "the clock of this host is too far from the store's",
             Self::Checksum => "the bytes do not fit their digest",
             Self::Truncated => "the object is shorter than expected",
+            Self::TooLarge => "the object is larger than any that dualsync writes",
             Self::Throttled => "the store asks to slow down",
             Self::Timeout => "no answer within the time limit",
             Self::Unavailable => "the store cannot be reached or failed",
@@ -126,6 +129,7 @@ impl ErrorKind {
             Self::ClockSkew => "set the clock of this host (`timedatectl set-ntp true`)",
             Self::Checksum => "run it again; if it comes back, test the memory and network of this host",
             Self::Truncated => "run `dualsync check --objects`: the stored object is damaged",
+            Self::TooLarge => "something else writes to this prefix: run `dualsync check --objects`",
             Self::Throttled => "run it later, or set a lower bandwidth",
             Self::Timeout | Self::Unavailable => "check the network and the provider's status page, then run it again",
             Self::Full => "free space or raise the quota at the target",

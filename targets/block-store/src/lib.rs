@@ -6,13 +6,21 @@ mod error;
 
 mod target;
 
+pub mod capability;
+
 pub mod secret;
 
-mod requests;
+pub mod credentials;
 
-mod clock;
+pub mod retry;
 
-pub mod digest;
+pub mod bandwidth;
+
+pub mod s3;
+
+mod classify;
+
+mod listening;
 
 pub mod directory;
 
@@ -22,4 +30,14 @@ pub mod memory;
 
 pub mod faulty;
 
+mod clock;
+
+mod requests;
+
+pub mod pause;
+
+pub mod digest;
+
+pub use capability::probe;
+pub use secret::resolve_secret;
 pub use target::open;

@@ -2,14 +2,22 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
+mod support {
+    pub mod garage;
+    pub mod port;
+}
+
 use std::sync::Arc;
 
+use aws_sdk_s3::config::Credentials;
 use bytes::Bytes;
 use dualsync_block_store::contract::{ErrorKind, Key, Store};
 use dualsync_block_store::digest::sha256;
 use dualsync_block_store::directory::DirectoryStore;
 use dualsync_block_store::memory::MemoryStore;
+use dualsync_block_store::s3::{Bucket, S3Store};
 use dualsync_model::time::Timestamp;
+use support::garage::{BUCKET, Garage, REGION};
 
 const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
 
@@ -120,4 +128,17 @@ async fn a_directory_keeps_the_contract() {
     all(&DirectoryStore::open(folder.path(), "", NOW).unwrap()).await;
     let below: Arc<dyn Store> = Arc::new(DirectoryStore::open(folder.path(), "web-01/block", NOW).unwrap());
     all(below.as_ref()).await;
+}
+
+#[tokio::test]
+async fn a_bucket_keeps_the_contract() {
+    let Some(garage) = Garage::start() else { return };
+    for prefix in ["", "web-01/block"] {
+        let credentials = Credentials::new(&garage.access_key, &garage.secret_key, None, None, "test");
+        let place = Bucket { endpoint: &garage.endpoint, region: REGION, bucket: BUCKET, prefix };
+        let store = S3Store::open(place, credentials, NOW).unwrap();
+        keeps_the_contract(&store, "a").await;
+        checks_digests(&store, "c").await;
+        assert!(store.has_clock());
+    }
 }

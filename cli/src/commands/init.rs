@@ -1,0 +1,132 @@
+//! `dualsync init`: a configuration where there is none; repositories, keys and the recovery sheet where there is one.
+
+use dualsync_config::target::TargetSettings;
+use dualsync_model::event::Repository;
+use dualsync_model::job::{InitTask, Keys, Task};
+use dualsync_model::outcome::Exit;
+use serde::Serialize;
+
+use crate::anchors;
+use crate::app::App;
+use crate::args::{Global, InitArgs};
+use crate::exit::{Ending, judge_writer, with_causes};
+use crate::output::Output;
+use crate::pin::pin;
+use crate::sheet::{self, Entry};
+use crate::writer::WriterError;
+
+/// Creates what is missing of both repositories.
+pub async fn run(global: &Global, args: &InitArgs, output: &Output) -> anyhow::Result<Ending> {
+    let app = App::open(global, output)?;
+    app.settings.check_policy()?;
+    create(&app, args).await
+}
+
+/// One target after `init`.
+#[derive(Serialize)]
+struct TargetLine<'a> {
+    message_type: &'static str,
+    target: &'a str,
+    mechanism: &'static str,
+    repository: &'a Repository,
+}
+
+async fn create(app: &App<'_>, args: &InitArgs) -> anyhow::Result<Ending> {
+    app.create_state()?;
+    let mut made = Vec::new();
+    let mut endings = Vec::new();
+    for (name, target) in &app.settings.targets {
+        match one(app, target).await {
+            Ok(repository) => made.push((target, repository)),
+            Err(error) => {
+                let (exit, hint) = judge_writer(&error);
+                let message = Some(format!("{name}: {}", with_causes(&error)));
+                endings.push(Ending { exits: vec![exit], message, details: error.tail().to_vec(), hint });
+            }
+        }
+    }
+    for (target, repository) in &made {
+        if let Err(ending) = remember(app, target, repository) {
+            endings.push(ending);
+        }
+    }
+    if endings.is_empty() {
+        hand_out(app, args, &made)?;
+    }
+    Ok(Ending::all(endings))
+}
+
+async fn one(app: &App<'_>, target: &TargetSettings) -> Result<Repository, WriterError> {
+    let heard = app.ask(target, Task::Init(InitTask::default())).await;
+    let repository = match (heard.error, heard.repository) {
+        (Some(error), _) => return Err(error),
+        (None, None) => return Err(WriterError::silent(target.mechanism, "a repository line")),
+        (None, Some(repository)) => repository,
+    };
+    let name = target.target.name.as_str();
+    app.output.json(&TargetLine {
+        message_type: "repository",
+        target: name,
+        mechanism: target.mechanism.as_str(),
+        repository: &repository,
+    });
+    let word = if repository.created { "created" } else { "is there" };
+    app.output.note(&format!("{name}: the {} repository {} {word}", target.mechanism, repository.id));
+    for key in &repository.keys_created {
+        app.output.note(&format!("{name}: created the key {key}"));
+    }
+    Ok(repository)
+}
+
+/// Pins the public key and remembers the newest manifest.
+fn remember(app: &App<'_>, target: &TargetSettings, repository: &Repository) -> Result<(), Ending> {
+    let name = target.target.name.as_str();
+    if let Some(newest) = &repository.newest {
+        anchors::advance(&app.state.anchors(), name, newest)
+            .map_err(|error| Ending::from(anyhow::Error::from(error)))?;
+    }
+    let Some(public) = &repository.signing_public else { return Ok(()) };
+    match &target.keys {
+        Keys::Archive { signing_public: Some(pinned), .. } if pinned == public => Ok(()),
+        Keys::Archive { signing_public: Some(_), .. } => Err(Ending::with(
+            vec![Exit::WrongKey],
+            format!("{name}: signing_key does not belong to the pinned signing_public"),
+            "mend the configuration: the recovery sheet has the public key of this repository",
+        )),
+        Keys::Archive { signing_public: None, .. } | Keys::Block { .. } => {
+            pin(&app.config, name, public).map_err(|error| {
+                let text = with_causes(&error);
+                Ending::with(
+                    vec![Exit::Failed],
+                    text,
+                    format!("add signing_public = \"{public}\" to [targets.{name}] by hand"),
+                )
+            })?;
+            app.output.note(&format!("{name}: pinned signing_public in {}", app.config.display()));
+            Ok(())
+        }
+    }
+}
+
+/// The sheet, to where only a person sees it.
+fn hand_out(app: &App<'_>, args: &InitArgs, made: &[(&TargetSettings, Repository)]) -> anyhow::Result<()> {
+    let entries: Vec<_> = made
+        .iter()
+        .map(|(target, repository)| Entry {
+            target: &target.target,
+            country: target.claim.country.to_string(),
+            keys: &target.keys,
+            repository,
+        })
+        .collect();
+    if let Some(path) = &args.sheet {
+        sheet::save(path, &sheet::write(&app.settings.host, app.now, &entries))?;
+        app.output.note(&format!("the recovery sheet is in {}: move it away from this host", path.display()));
+    } else if app.output.is_for_eyes() {
+        app.output.say(&sheet::write(&app.settings.host, app.now, &entries));
+    } else {
+        app.output.note("the recovery sheet holds secrets and was not written to a pipe: use --sheet FILE");
+    }
+    app.output.note("next: `dualsync check`, then `dualsync run`");
+    Ok(())
+}

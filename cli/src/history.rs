@@ -1,0 +1,265 @@
+//! What happened on this host: `history.jsonl` under `state`, one record a line, only ever appended.
+//!
+//! It remembers what no store can tell: runs that failed, what verify found and when. Losing it costs
+//! that memory and never data. A line that a crash cut, or that a newer version wrote, is passed over.
+
+use std::collections::HashMap;
+use std::fs::OpenOptions;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use dualsync_model::id::{PointId, RunId};
+use dualsync_model::job::Class;
+use dualsync_model::slice::Slice;
+use dualsync_model::time::{Date, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::mechanism::{Mechanism, Pair};
+
+/// One line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "record", rename_all = "snake_case")]
+pub enum Record {
+    /// A run is about to start the writers. Without its `finished`, and nobody holding the lock, it crashed.
+    Started(Started),
+    /// A run is over, well or not.
+    Finished(Finished),
+    /// A verify of one point is over.
+    Verified(Verified),
+}
+
+/// The beginning of a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Started {
+    /// When.
+    pub at: Timestamp,
+    /// The run.
+    pub run: RunId,
+    /// The point it makes.
+    pub point: PointId,
+    /// The date it counts for.
+    pub business_date: Date,
+    /// Contract or on demand.
+    pub class: Class,
+    /// The copies it was asked for.
+    pub asked: Pair<bool>,
+}
+
+/// The end of a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finished {
+    /// When.
+    pub at: Timestamp,
+    /// The run.
+    pub run: RunId,
+    /// The point.
+    pub point: PointId,
+    /// What became of each copy; `None` where it was not asked for.
+    pub copies: Pair<Option<CopyRecord>>,
+}
+
+/// What became of one copy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopyRecord {
+    /// Whether its manifest is durable.
+    pub made: bool,
+    /// Why not, or what is wrong with it all the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// What a verify found of one point.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verified {
+    /// When.
+    pub at: Timestamp,
+    /// The point.
+    pub point: PointId,
+    /// The slice of the content that was read; all of it when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slice: Option<Slice>,
+    /// Whether each copy's files were read back to the end, and not only its stored objects looked at.
+    pub witnessed: Pair<bool>,
+    /// What is wrong with each copy; empty when nothing is.
+    pub problems: Pair<Vec<String>>,
+}
+
+/// The file could not be read or written.
+#[derive(Debug, thiserror::Error)]
+#[error("the history {} could not be {what}", path.display())]
+pub struct HistoryError {
+    path: PathBuf,
+    what: &'static str,
+    source: io::Error,
+}
+
+/// Everything that is remembered, oldest first.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    records: Vec<Record>,
+    /// Lines that could not be understood.
+    pub strange_lines: u64,
+}
+
+impl History {
+    /// Reads `file`; one that is not there is an empty history.
+    pub fn read(file: &Path) -> Result<Self, HistoryError> {
+        let text = match std::fs::read(file) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(source) => return Err(HistoryError { path: file.to_owned(), what: "read", source }),
+        };
+        let mut history = Self::default();
+        for line in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            match serde_json::from_slice(line) {
+                Ok(record) => history.records.push(record),
+                Err(_) => history.strange_lines += 1,
+            }
+        }
+        Ok(history)
+    }
+
+    /// A history of these records.
+    #[cfg(test)]
+    pub fn of(records: Vec<Record>) -> Self {
+        Self { records, strange_lines: 0 }
+    }
+
+    /// Runs that began, newest last, each with its end where it has one.
+    pub fn runs(&self) -> impl Iterator<Item = (&Started, Option<&Finished>)> {
+        let ends: HashMap<_, _> = self
+            .records
+            .iter()
+            .filter_map(|record| match record {
+                Record::Finished(finished) => Some((&finished.run, finished)),
+                Record::Started(_) | Record::Verified(_) => None,
+            })
+            .collect();
+        self.records.iter().filter_map(move |record| match record {
+            Record::Started(started) => Some((started, ends.get(&started.run).copied())),
+            Record::Finished(_) | Record::Verified(_) => None,
+        })
+    }
+
+    /// What verify found of `point`, oldest first.
+    pub fn verified<'a>(&'a self, point: &'a PointId) -> impl Iterator<Item = &'a Verified> {
+        self.records.iter().filter_map(move |record| match record {
+            Record::Verified(verified) if verified.point == *point => Some(verified),
+            Record::Started(_) | Record::Finished(_) | Record::Verified(_) => None,
+        })
+    }
+
+    /// What is known to be wrong with a copy: what verify found since it was last read back whole and
+    /// found good. A slice can make a copy bad and never good again.
+    pub fn problems(&self, point: &PointId, mechanism: Mechanism) -> Vec<String> {
+        let mut known = Vec::new();
+        for verified in self.verified(point) {
+            let problems = verified.problems.get(mechanism);
+            if *verified.witnessed.get(mechanism) && verified.slice.is_none() {
+                known.clone_from(problems);
+            } else {
+                known.extend(problems.iter().filter(|problem| !known.contains(problem)).cloned().collect::<Vec<_>>());
+            }
+        }
+        known
+    }
+}
+
+/// Appends one record and waits until it is on disk.
+pub fn append(file: &Path, record: &Record) -> Result<(), HistoryError> {
+    let failed = |source| HistoryError { path: file.to_owned(), what: "written", source };
+    let mut line = serde_json::to_vec(record).map_err(|error| failed(error.into()))?;
+    line.push(b'\n');
+    let mut stream = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(file).map_err(failed)?;
+    // A crash may have cut the last line: end it, or this record would be lost with it.
+    if ends_without_newline(&mut stream).map_err(failed)? {
+        line.insert(0, b'\n');
+    }
+    // One write of one line: runs of other sources append to the same file.
+    stream.write_all(&line).and_then(|()| stream.sync_data()).map_err(failed)
+}
+
+fn ends_without_newline(stream: &mut std::fs::File) -> io::Result<bool> {
+    if stream.metadata()?.len() == 0 {
+        return Ok(false);
+    }
+    let mut last = [0];
+    stream.seek(SeekFrom::End(-1))?;
+    stream.read_exact(&mut last)?;
+    Ok(last != [b'\n'])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn started(run: u8) -> Started {
+        Started {
+            at: Timestamp::from_seconds(i64::from(run)),
+            run: RunId::from_random([run; 8]),
+            point: "web@20261120T020000Z".parse().unwrap(),
+            business_date: "2026-11-19".parse().unwrap(),
+            class: Class::Auto,
+            asked: Pair { block: true, archive: true },
+        }
+    }
+
+    fn verified(witnessed: bool, slice: Option<&str>, block: &[&str]) -> Record {
+        Record::Verified(Verified {
+            at: Timestamp::from_seconds(0),
+            point: "web@20261120T020000Z".parse().unwrap(),
+            slice: slice.map(|slice| slice.parse().unwrap()),
+            witnessed: Pair { block: witnessed, archive: witnessed },
+            problems: Pair { block: block.iter().map(|text| (*text).to_owned()).collect(), archive: vec![] },
+        })
+    }
+
+    #[test]
+    fn a_cut_line_costs_itself_and_not_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("history.jsonl");
+        append(&file, &Record::Started(started(1))).unwrap();
+        let whole = std::fs::read(&file).unwrap();
+        std::fs::write(&file, [&whole[..], &whole[..20]].concat()).unwrap();
+        append(&file, &Record::Started(started(2))).unwrap();
+        let history = History::read(&file).unwrap();
+        assert_eq!(history.runs().map(|(run, _)| run.clone()).collect::<Vec<_>>(), [started(1), started(2)]);
+        assert_eq!(history.strange_lines, 1);
+    }
+
+    #[test]
+    fn a_run_is_found_with_its_end() {
+        let end = Finished {
+            at: Timestamp::from_seconds(9),
+            run: started(1).run,
+            point: started(1).point,
+            copies: Pair { block: Some(CopyRecord { made: true, problem: None }), archive: None },
+        };
+        let history = History {
+            records: vec![Record::Started(started(1)), Record::Started(started(2)), Record::Finished(end.clone())],
+            strange_lines: 0,
+        };
+        let ends: Vec<_> = history.runs().map(|(_, end)| end).collect();
+        assert_eq!(ends, [Some(&end), None]);
+    }
+
+    #[test]
+    fn no_history_is_an_empty_one() {
+        assert_eq!(History::read(Path::new("/nonexistent/history.jsonl")).unwrap().runs().count(), 0);
+    }
+
+    #[test]
+    fn a_slice_makes_a_copy_bad_and_only_a_whole_read_makes_it_good() {
+        let check = |records: Vec<Record>, expected: &[&str]| {
+            let history = History { records, strange_lines: 0 };
+            assert_eq!(history.problems(&started(1).point, Mechanism::Block), expected);
+            assert!(history.problems(&started(1).point, Mechanism::Archive).is_empty());
+        };
+        check(vec![verified(true, None, &[])], &[]);
+        check(vec![verified(true, Some("1/3"), &["pack"])], &["pack"]);
+        check(vec![verified(true, Some("1/3"), &["pack"]), verified(true, Some("1/3"), &[])], &["pack"]);
+        check(vec![verified(true, None, &["pack"]), verified(false, None, &[])], &["pack"]);
+        check(vec![verified(false, None, &["pack"]), verified(true, None, &[])], &[]);
+    }
+}

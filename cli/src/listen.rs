@@ -1,0 +1,55 @@
+//! Hears one writer to its end and keeps what it said.
+
+use dualsync_model::event::{Capability, Event, Finding, Point, Repository, Status, Summary, Warning};
+
+use crate::writer::{Writer, WriterError};
+
+/// Everything that was said up to the end, good or bad: what came before a failure still counts.
+#[derive(Debug, Default)]
+pub struct Heard {
+    /// Of `init`.
+    pub repository: Option<Repository>,
+    /// Of `list`.
+    pub points: Vec<Point>,
+    /// Of `probe`.
+    pub capabilities: Vec<Capability>,
+    /// Missing or wrong objects.
+    pub findings: Vec<Finding>,
+    /// What did not stop the work.
+    pub warnings: Vec<Warning>,
+    /// The last line of a job that was done.
+    pub summary: Option<Summary>,
+    /// Why it was not.
+    pub error: Option<WriterError>,
+}
+
+/// Hears a writer that takes no commands; `progress` is told each status as it comes.
+pub async fn listen(started: Result<Writer, WriterError>, mut progress: impl FnMut(&Status)) -> Heard {
+    let mut heard = Heard::default();
+    let mut writer = match started {
+        Ok(writer) => writer,
+        Err(error) => return Heard { error: Some(error), ..heard },
+    };
+    loop {
+        match writer.next().await {
+            Ok(Event::Status(status)) => progress(&status),
+            Ok(Event::Warning(warning)) => heard.warnings.push(warning),
+            Ok(Event::Repository(repository)) => heard.repository = Some(repository),
+            Ok(Event::Point(point)) => heard.points.push(*point),
+            Ok(Event::Capability(capability)) => heard.capabilities.push(capability),
+            Ok(Event::Finding(finding)) => heard.findings.push(finding),
+            Ok(Event::Summary(summary)) => {
+                heard.summary = Some(summary);
+                return heard;
+            }
+            Ok(Event::Hello(_) | Event::Prepared(_) | Event::Committed(_) | Event::Fact(_) | Event::Error(_)) => {
+                heard.error = Some(writer.reject("an event that this verb does not have"));
+                return heard;
+            }
+            Err(error) => {
+                heard.error = Some(error);
+                return heard;
+            }
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! How a source is held still: from its configuration to what the snapshot crate takes.
+
+use std::path::PathBuf;
+
+use dualsync_config::Settings;
+use dualsync_config::source::{SnapshotDriver, SourceSettings};
+use dualsync_model::job::{Keys, Place};
+use dualsync_model::secret::SecretRef;
+use dualsync_snapshot::{CommandSpec, Driver, FreezeSpec, Needed, Reexec, Spec};
+
+use crate::args::WATCHDOG;
+use crate::state::State;
+
+/// What to take of `source`.
+pub fn spec(source: &SourceSettings, settings: &Settings, state: &State) -> Spec {
+    let driver = match &source.snapshot {
+        SnapshotDriver::None { idle } => Driver::None { idle: *idle },
+        SnapshotDriver::Freeze => Driver::Freeze(FreezeSpec {
+            limit: settings.limits.freeze,
+            watchdog: watchdog(),
+            needed: needed(settings, state),
+        }),
+        SnapshotDriver::Command { take, release, check } => Driver::Command(CommandSpec {
+            take: take.clone(),
+            release: release.clone(),
+            check: check.clone(),
+            limit: settings.limits.snapshot_command,
+        }),
+    };
+    Spec { source: source.name.clone(), device: source.device.clone(), tree: source.tree.clone(), driver }
+}
+
+/// This program itself, by the kernel's link: it is the same file even when it was replaced meanwhile.
+pub fn watchdog() -> Reexec {
+    Reexec { program: PathBuf::from("/proc/self/exe"), args: vec![WATCHDOG.into()] }
+}
+
+/// What a run writes or reads while it works, of all targets: a frozen one of them would wait for itself.
+fn needed(settings: &Settings, state: &State) -> Vec<Needed> {
+    let mut needed = vec![
+        Needed { label: "the state folder".into(), path: state.root().to_owned() },
+        Needed { label: "the folder for temporary files".into(), path: std::env::temp_dir() },
+        Needed { label: "the configuration".into(), path: settings.path.clone() },
+    ];
+    for target in settings.targets.values() {
+        let name = &target.target.name;
+        if let Place::Directory { path } = &target.target.place {
+            needed.push(Needed { label: format!("the target {name}"), path: path.clone() });
+        }
+        let keys = match &target.keys {
+            Keys::Block { key } => vec![key],
+            Keys::Archive { identity, signing_key, .. } => vec![identity, signing_key],
+        };
+        for secret in keys.into_iter().chain(&target.target.credentials) {
+            if let SecretRef::File(path) = secret {
+                needed.push(Needed { label: format!("a secret of {name}"), path: path.clone() });
+            }
+        }
+    }
+    needed
+}

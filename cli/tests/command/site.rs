@@ -1,0 +1,250 @@
+//! A host in a folder: the real `dualsync`, two fake writers beside it, a configuration, a small source.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// The host.
+pub struct Site {
+    folder: TempDir,
+}
+
+/// What a command did.
+#[derive(Debug)]
+pub struct Ran {
+    /// Its exit code; -1 for a signal.
+    pub code: i32,
+    /// Standard output.
+    pub out: String,
+    /// Standard error.
+    pub err: String,
+}
+
+impl Ran {
+    fn of(output: Output) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// Asserts the exit code, showing everything when it is another.
+    #[track_caller]
+    pub fn ends(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "stdout:\n{}\nstderr:\n{}", self.out, self.err);
+        self
+    }
+
+    /// Asserts that a text is on standard error.
+    #[track_caller]
+    pub fn tells(self, text: &str) -> Self {
+        assert!(self.err.contains(text), "'{text}' is not in\n{}", self.err);
+        self
+    }
+
+    /// The JSON lines of standard output.
+    #[track_caller]
+    pub fn lines(&self) -> Vec<Value> {
+        self.out.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"))).collect()
+    }
+
+    /// The last JSON line of standard output.
+    #[track_caller]
+    pub fn last(&self) -> Value {
+        self.lines().pop().expect("a line")
+    }
+
+    /// The JSON error on standard error.
+    #[track_caller]
+    pub fn error(&self) -> Value {
+        serde_json::from_str(self.err.lines().last().unwrap_or_default())
+            .unwrap_or_else(|_| panic!("no JSON: {}", self.err))
+    }
+}
+
+/// The block writer's name, or the archive writer's.
+pub const BLOCK: &str = "block";
+pub const ARCHIVE: &str = "archive";
+
+/// The fact of the tree's root.
+pub const ROOT: &str = r#"{"message_type":"fact","path":"","kind":"directory","size":0,"mtime":"2026-11-20T01:00:00Z","mode":493,"uid":0,"gid":0,"xattrs":"","state":"good"}"#;
+
+/// The fact of a file with this name and digest.
+pub fn file(name: &str, digit: char) -> String {
+    let sha256 = digit.to_string().repeat(64);
+    format!(
+        r#"{{"message_type":"fact","path":"{name}","kind":"file","size":5,"mtime":"2026-11-20T01:00:00Z","mode":420,"uid":0,"gid":0,"xattrs":"","sha256":"{sha256}","state":"good"}}"#
+    )
+}
+
+/// A summary line.
+pub const SUMMARY: &str = r#"{"message_type":"summary","exit_code":0,"items":2,"bytes":2048,"added_bytes":1024,"fetched_bytes":0,"incomplete":0,"requests":{"put":3,"get":1,"list":1,"head":0,"delete":0},"peak_memory_bytes":1}"#;
+
+const PUBLIC: &str = "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3";
+
+impl Site {
+    /// With two writers that do everything well.
+    pub fn new() -> Self {
+        let site = Self { folder: tempfile::tempdir().unwrap() };
+        for folder in ["bin", "tree", "store-block", "store-archive"] {
+            fs::create_dir(site.path(folder)).unwrap();
+        }
+        let own = Path::new(env!("CARGO_BIN_EXE_dualsync"));
+        if fs::hard_link(own, site.path("bin/dualsync")).is_err() {
+            fs::copy(own, site.path("bin/dualsync")).unwrap();
+        }
+        fs::write(site.path("web.img"), vec![7; 4096]).unwrap();
+        site.configure(&site.config());
+        site.good(BLOCK);
+        site.good(ARCHIVE);
+        site
+    }
+
+    /// A path of the host.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A text file of the host.
+    #[track_caller]
+    pub fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    /// A configuration with two directory targets and one source.
+    pub fn config(&self) -> String {
+        let at = self.folder.path().display();
+        format!(
+            r#"host = "web-01"
+timezone = "Europe/Athens"
+state = "{at}/state"
+
+[limits]
+writer_silence = "1s"
+
+[targets.frankfurt]
+mechanism = "block"
+kind = "directory"
+path = "{at}/store-block"
+country = "DE"
+provider = "left"
+key = "file:{at}/block.key"
+
+[targets.paris]
+mechanism = "archive"
+kind = "directory"
+path = "{at}/store-archive"
+country = "FR"
+provider = "right"
+identity = "file:{at}/archive.agekey"
+signing_key = "file:{at}/archive.signing"
+signing_public = "{PUBLIC}"
+
+[[source]]
+name = "web"
+device = "{at}/web.img"
+tree = "{at}/tree"
+snapshot = "none"
+block = "frankfurt"
+archive = "paris"
+schedule = "0 3 * * *"
+"#
+        )
+    }
+
+    /// Replaces the configuration.
+    pub fn configure(&self, text: &str) {
+        fs::write(self.path("dualsync.toml"), text).unwrap();
+    }
+
+    /// A writer that does what `body`, shell, says after its hello and the job.
+    pub fn fake(&self, mechanism: &str, body: &str) {
+        let script = format!(
+            "#!/bin/sh\nat='{at}'\nread -r job\nprintf '%s\\n' \"$job\" >> \"$at/{mechanism}.jobs\"\n\
+             say() {{ printf '%s\\n' \"$1\"; }}\n\
+             say '{{\"message_type\":\"hello\",\"protocol\":1,\"program\":\"dualsync-{mechanism}\",\"version\":\"0.1.0\"}}'\n\
+             {body}\n",
+            at = self.folder.path().display(),
+        );
+        let program = self.path(&format!("bin/dualsync-{mechanism}"));
+        // A running script must not change under its shell: a new file in its place.
+        let _ = fs::remove_file(&program);
+        fs::write(&program, script).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// A writer that does every verb well and remembers the points it committed.
+    pub fn good(&self, mechanism: &str) {
+        self.fake(mechanism, &good(mechanism));
+    }
+
+    /// A writer that does everything well but `verb`, which goes as `body` says.
+    pub fn good_but(&self, mechanism: &str, verb: &str, body: &str) {
+        self.fake(mechanism, &format!("if test \"$1\" = {verb}; then\n{body}\nfi\n{}", good(mechanism)));
+    }
+
+    /// The jobs a writer was given.
+    #[track_caller]
+    pub fn jobs(&self, mechanism: &str) -> Vec<Value> {
+        let text = fs::read_to_string(self.path(&format!("{mechanism}.jobs"))).unwrap_or_default();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// The command, ready to be changed or started.
+    pub fn command(&self, line: &str) -> Command {
+        let mut command = Command::new(self.path("bin/dualsync"));
+        command.env("DUALSYNC_CONFIG", self.path("dualsync.toml")).env_remove("CREDENTIALS_DIRECTORY");
+        command.args(line.split_whitespace());
+        command
+    }
+
+    /// Runs the command to its end.
+    pub fn run(&self, line: &str) -> Ran {
+        Ran::of(self.command(line).output().unwrap())
+    }
+
+    /// Runs the command to its end under a wall clock that stands at `time`; limits run on.
+    pub fn at(&self, time: &str, line: &str) -> Ran {
+        let mut command = Command::new("faketime");
+        command.arg("-f").arg(time).arg(self.path("bin/dualsync")).args(line.split_whitespace());
+        command.env("DUALSYNC_CONFIG", self.path("dualsync.toml")).env("TZ", "UTC");
+        command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1").env("DONT_FAKE_MONOTONIC", "1");
+        Ran::of(command.output().expect("faketime is installed"))
+    }
+}
+
+fn good(mechanism: &str) -> String {
+    let public = if mechanism == ARCHIVE { format!(r#","signing_public":"{PUBLIC}""#) } else { String::new() };
+    format!(
+        r#"field() {{ printf '%s' "$job" | sed -n 's/.*"'"$1"'":"\([^"]*\)".*/\1/p'; }}
+case "$1" in
+backup)
+    say '{{"message_type":"status","phase":"reading","bytes_done":1024,"bytes_total":2048,"items_done":1,"transferred_bytes":512}}'
+    say '{{"message_type":"prepared","sequence":1,"added_bytes":1024}}'
+    read -r command
+    case "$command" in
+    *commit*)
+        say '{{"message_type":"committed","manifest":"points/web/x","sequence":1,"sha256":"{sha}"}}'
+        printf '%s %s %s\n' "$(field point)" "$(field business_date)" "$(field id)" >> "$at/{mechanism}.points"
+        ;;
+    *) say '{{"message_type":"error","exit_code":1,"code":"aborted","message":"aborted"}}'; exit 1 ;;
+    esac ;;
+list)
+    test -f "$at/{mechanism}.points" && while read -r point date id; do
+        say '{{"message_type":"point","point":"'$point'","business_date":"'$date'","class":"auto","created_at":"2026-11-20T02:00:00Z","snapshot_id":"'$id'","snapshot_method":"none","frozen":false,"size_bytes":4096,"stored_bytes":2048,"added_bytes":1024,"duration_s":7,"sequence":1,"sha256":"{sha}","manifest":"points/web/x","state":"available"}}'
+    done < "$at/{mechanism}.points" ;;
+init) say '{{"message_type":"repository","id":"0123456789abcdef","created":true,"facts":[["key id","beef"]],"recover_sha256":"{sha}"{public}}}' ;;
+facts)
+    test -f "$at/facts" && cat "$at/facts" || say '{ROOT}' ;;
+probe) say '{{"message_type":"capability","name":"round_trip","state":"enforced","detail":"wrote, read and deleted 1 KiB"}}' ;;
+esac
+say '{SUMMARY}'
+exit 0"#,
+        sha = "0".repeat(64),
+    )
+}

@@ -37,7 +37,7 @@ struct ProviderEntry {
     legal_entity: String,
     headquarters: String,
     object_lock: Option<bool>,
-    source: String,
+    sources: Vec<String>,
     #[serde(default)]
     unconfirmed: Vec<String>,
     domains: Vec<String>,
@@ -50,7 +50,10 @@ struct ProviderEntry {
 #[serde(deny_unknown_fields)]
 struct RegionEntry {
     id: String,
+    place: String,
     country: Option<String>,
+    #[serde(default)]
+    unconfirmed: bool,
     note: Option<String>,
     #[serde(default)]
     endpoints: Vec<String>,
@@ -84,6 +87,8 @@ fn provider(entry: ProviderEntry) -> Result<Provider, String> {
                 .transpose()
                 .map_err(|error| format!("{}: {error}", region.id))?,
             endpoints: patterns(&region.endpoints)?,
+            place: region.place,
+            unconfirmed: region.unconfirmed,
             id: region.id,
             note: region.note,
         });
@@ -94,7 +99,7 @@ fn provider(entry: ProviderEntry) -> Result<Provider, String> {
         legal_entity: entry.legal_entity,
         headquarters: entry.headquarters.parse().map_err(|error| format!("headquarters: {error}"))?,
         object_lock: entry.object_lock,
-        source: entry.source,
+        sources: entry.sources,
         unconfirmed: entry.unconfirmed,
         domains: entry.domains,
         shared_endpoints: patterns(&entry.shared_endpoints)?,

@@ -329,7 +329,7 @@ fn a_broken_policy_is_refused_with_its_line() {
     check(
         "country = \"FR\"",
         "country = \"IT\"",
-        "dualsync.toml:21: targets.paris.country: s3.fr-par.scw.cloud is Scaleway Object Storage region fr-par, which lies in FR, not in IT",
+        "dualsync.toml:21: targets.paris.country: s3.fr-par.scw.cloud is Scaleway Object Storage region fr-par (Paris), which lies in FR, not in IT",
     );
     check(
         "\"https://s3.fr-par.scw.cloud\"",
@@ -355,10 +355,10 @@ fn a_known_endpoint_overrides_the_claim_and_an_unknown_one_is_declared() {
 fn a_newer_provider_table_replaces_the_built_in_one() {
     let folder = tempfile::tempdir().unwrap();
     let table = folder.path().join("providers.toml");
-    std::fs::write(&table, "[[provider]]\nid = \"scaleway\"\nname = \"Moved\"\nlegal_entity = \"x\"\nheadquarters = \"FR\"\nsource = \"https://x\"\ndomains = [\"scw.cloud\"]\nregion = [{ id = \"fr-par\", country = \"BE\", endpoints = [\"s3.fr-par.scw.cloud\"] }]\n").unwrap();
+    std::fs::write(&table, "[[provider]]\nid = \"scaleway\"\nname = \"Moved\"\nlegal_entity = \"x\"\nheadquarters = \"FR\"\nsources = [\"https://x\"]\ndomains = [\"scw.cloud\"]\nregion = [{ id = \"fr-par\", place = \"Antwerp\", country = \"BE\", endpoints = [\"s3.fr-par.scw.cloud\"] }]\n").unwrap();
     let text = format!("providers = {:?}\n{FULL}", table.display().to_string());
     let error = parse(&text).unwrap().check_policy().unwrap_err().to_string();
-    assert!(error.contains("Moved region fr-par, which lies in BE, not in FR"), "{error}");
+    assert!(error.contains("Moved region fr-par (Antwerp), which lies in BE, not in FR"), "{error}");
     std::fs::write(&table, "[[provider]]\nid = \"x\"\n").unwrap();
     let error = parse(&text).unwrap_err().to_string();
     assert!(error.starts_with("dualsync.toml:1: providers: ") && error.contains("missing field"), "{error}");

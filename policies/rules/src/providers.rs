@@ -19,9 +19,9 @@ pub struct Provider {
     pub headquarters: Country,
     /// What it says about S3 object lock; `None` where that could not be looked up.
     pub object_lock: Option<bool>,
-    /// The page the entry comes from.
-    pub source: String,
-    /// Fields that could not be looked up on that page.
+    /// The pages the entry was read from.
+    pub sources: Vec<String>,
+    /// Fields that were not looked up on a page.
     pub unconfirmed: Vec<String>,
     /// Every host below these names is this provider's.
     pub domains: Vec<String>,
@@ -36,8 +36,12 @@ pub struct Provider {
 pub struct Region {
     /// Its id.
     pub id: String,
+    /// The city or area, for people.
+    pub place: String,
     /// The country its data lies in; `None` where the provider names none.
     pub country: Option<Country>,
+    /// Whether the country was not looked up on a page: it still overrides a claim, and proves none.
+    pub unconfirmed: bool,
     /// What makes it a trap, for people.
     pub note: Option<String>,
     /// Hosts that serve this region only.
@@ -116,7 +120,9 @@ mod tests {
     fn region(id: &str, country: Option<&str>, endpoint: &str) -> Region {
         Region {
             id: id.to_owned(),
+            place: id.to_owned(),
             country: country.map(|code| code.parse().unwrap()),
+            unconfirmed: false,
             note: None,
             endpoints: vec![endpoint.parse().unwrap()],
         }
@@ -129,7 +135,7 @@ mod tests {
             legal_entity: "Cloud SE".to_owned(),
             headquarters: "DE".parse().unwrap(),
             object_lock: Some(true),
-            source: "https://docs.cloud.example".to_owned(),
+            sources: vec!["https://docs.cloud.example".to_owned()],
             unconfirmed: Vec::new(),
             domains: vec!["cloud.example".to_owned()],
             shared_endpoints: vec!["s3.cloud.example".parse().unwrap()],

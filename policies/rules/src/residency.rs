@@ -157,21 +157,26 @@ fn locate(claim: &Claim, endpoint: &Endpoint, region: &str, table: &Providers) -
         }
         Known::Region(provider, known) => {
             let established = |country| Established { country, provider: Some(provider.id.clone()) };
-            let place = format!("{host} is {} region {}", provider.name, known.id);
-            let note = known.note.as_ref().map(|note| format!(" ({note})")).unwrap_or_default();
+            let place = format!("{host} is {} region {} ({})", provider.name, known.id, known.place);
+            let note = known.note.as_ref().map(|note| format!("; {note}")).unwrap_or_default();
             let Some(country) = known.country else {
                 let message = format!("{place}, which names no country{note}");
                 return (established(claim.country), (Severity::Refused, message));
             };
             let typed = provider.region(region).and_then(|typed| typed.country);
             let finding = if country != claim.country {
-                (Severity::Refused, format!("{place}, which lies in {country}{note}, not in {}", claim.country))
+                (Severity::Refused, format!("{place}, which lies in {country}, not in {}{note}", claim.country))
             } else if typed.is_some_and(|typed| typed != country) {
                 (Severity::Refused, format!("{place} in {country}, but region = \"{region}\" lies elsewhere"))
             } else if let Some(other) =
                 claim.provider.as_ref().filter(|id| table.by_id(id).is_some_and(|p| p != provider))
             {
                 (Severity::Refused, format!("{place}, but provider = \"{other}\""))
+            } else if known.unconfirmed {
+                (
+                    Severity::Declared,
+                    format!("{place}, which lies in {country} as far as is known: no page confirms it"),
+                )
             } else {
                 (Severity::Good, format!("{place}, which lies in {country}"))
             };
@@ -256,7 +261,9 @@ mod tests {
     fn provider(id: &str, regions: &[(&str, Option<&str>)]) -> Provider {
         let region = |(name, country): &(&str, Option<&str>)| Region {
             id: (*name).to_owned(),
+            place: "City".to_owned(),
             country: country.map(|code| code.parse().unwrap()),
+            unconfirmed: *name == "vienna",
             note: Some("a note".to_owned()),
             endpoints: vec![format!("s3.{name}.{id}.example").parse().unwrap()],
         };
@@ -266,7 +273,7 @@ mod tests {
             legal_entity: String::new(),
             headquarters: "DE".parse().unwrap(),
             object_lock: None,
-            source: String::new(),
+            sources: Vec::new(),
             unconfirmed: Vec::new(),
             domains: vec![format!("{id}.example")],
             shared_endpoints: Vec::new(),
@@ -275,7 +282,14 @@ mod tests {
     }
 
     fn table() -> Providers {
-        let one = [("de", Some("DE")), ("fr", Some("FR")), ("london", Some("GB")), ("oslo", Some("NO")), ("eu", None)];
+        let one = [
+            ("de", Some("DE")),
+            ("fr", Some("FR")),
+            ("london", Some("GB")),
+            ("oslo", Some("NO")),
+            ("eu", None),
+            ("vienna", Some("AT")),
+        ];
         Providers::new(vec![provider("one", &one), provider("two", &[("it", Some("IT"))])])
     }
 
@@ -330,15 +344,15 @@ mod tests {
         };
         check(
             &s3("block", "FR", "https://s3.de.one.example", "de"),
-            "refused: block: s3.de.one.example is ONE region de, which lies in DE (a note), not in FR",
+            "refused: block: s3.de.one.example is ONE region de (City), which lies in DE, not in FR; a note",
         );
         check(
             &s3("block", "DE", "https://s3.de.one.example", "fr"),
-            "refused: block: s3.de.one.example is ONE region de in DE, but region = \"fr\" lies elsewhere",
+            "refused: block: s3.de.one.example is ONE region de (City) in DE, but region = \"fr\" lies elsewhere",
         );
         check(
             &s3("block", "DE", "https://s3.eu.one.example", "eu"),
-            "refused: block: s3.eu.one.example is ONE region eu, which names no country (a note)",
+            "refused: block: s3.eu.one.example is ONE region eu (City), which names no country; a note",
         );
         check(
             &s3("block", "DE", "https://s3.new.one.example", "new"),
@@ -412,6 +426,19 @@ mod tests {
                 "declared: archive: that the two targets are different accounts is the configuration's word",
             ]
         );
+    }
+
+    #[test]
+    fn a_country_that_no_page_confirms_is_declared_and_still_wins_over_the_claim() {
+        let vienna = |country| s3("block", country, "https://s3.vienna.one.example", "vienna");
+        let found = concerns(&vienna("AT"), &italian(), Policy::default());
+        assert_eq!(
+            found,
+            [
+                "declared: block: s3.vienna.one.example is ONE region vienna (City), which lies in AT as far as is known: no page confirms it"
+            ]
+        );
+        assert_eq!(refused(&vienna("DE"), &italian()), [Check::Country]);
     }
 
     #[test]

@@ -112,7 +112,14 @@ fn sparse(root: &Path) {
 fn modes_and_attributes(root: &Path) {
     let folder = root.join("modes");
     fs::create_dir(&folder).unwrap();
-    for (name, mode) in [("setuid", 0o4755), ("setgid", 0o2755), ("none", 0o000), ("read only", 0o444)] {
+    let set = |path: &Path, name: &str, value: &[u8]| {
+        rustix::fs::lsetxattr(path, name, value, XattrFlags::empty()).unwrap();
+    };
+    fs::write(folder.join("read only"), "read only").unwrap();
+    set(&folder.join("read only"), "user.binary", b"\0\xff\x01");
+    set(&folder.join("read only"), "user.empty", b"");
+    fs::set_permissions(folder.join("read only"), fs::Permissions::from_mode(0o444)).unwrap();
+    for (name, mode) in [("setuid", 0o4755), ("setgid", 0o2755), ("none", 0o000)] {
         fs::write(folder.join(name), name).unwrap();
         fs::set_permissions(folder.join(name), fs::Permissions::from_mode(mode)).unwrap();
     }
@@ -121,11 +128,6 @@ fn modes_and_attributes(root: &Path) {
         fs::set_permissions(folder.join(name), fs::Permissions::from_mode(mode)).unwrap();
     }
     fs::write(folder.join("closed/inside"), "").unwrap();
-    let set = |path: &Path, name: &str, value: &[u8]| {
-        rustix::fs::lsetxattr(path, name, value, XattrFlags::empty()).unwrap();
-    };
-    set(&folder.join("read only"), "user.binary", b"\0\xff\x01");
-    set(&folder.join("read only"), "user.empty", b"");
     set(&folder.join("sticky"), "user.directory", "ünïcode".as_bytes());
     fs::create_dir(folder.join("acl")).unwrap();
     tool(&[&"setfacl", &"-m", &"u:1234:rwx,d:g:4321:rx", &folder.join("acl")]);

@@ -21,7 +21,7 @@ fn walk(root: &Path) -> Vec<Walked> {
 fn meta(kind: EntryKind) -> Meta {
     let folder = tempfile::tempdir().unwrap();
     let mut meta = walk(folder.path()).remove(0).meta.unwrap();
-    (meta.kind, meta.mode, meta.links, meta.xattrs) = (kind, 0o640, 1, Some(Vec::new()));
+    (meta.kind, meta.mode, meta.links, meta.xattrs) = (kind, 0o750, 1, Some(Vec::new()));
     meta
 }
 

@@ -16,6 +16,13 @@ pub mod input;
 pub mod list;
 
 pub mod marks;
+
+pub mod contents;
+
+pub mod listing;
+
+pub mod damage;
+
 pub mod points;
 pub mod repo;
 

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use self::run::Merge;
 
 mod run;
+pub mod spool;
 
 /// Runs merged at once; as many become one run of the next level.
 const FAN_IN: usize = 64;
@@ -24,6 +25,13 @@ pub struct SortError {
     step: &'static str,
     folder: PathBuf,
     source: io::Error,
+}
+
+impl SortError {
+    /// For `map_err`.
+    fn at(step: &'static str, folder: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self { step, folder: folder.to_owned(), source }
+    }
 }
 
 /// One record.

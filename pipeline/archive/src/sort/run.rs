@@ -18,19 +18,20 @@ pub(super) fn write(
     folder: &Path,
     records: impl Iterator<Item = Result<Record, SortError>>,
 ) -> Result<File, SortError> {
-    let wrong = |step| move |source| SortError { step, folder: folder.to_owned(), source };
-    let mut out = BufWriter::new(nameless(folder).map_err(wrong("create"))?);
+    let mut out = BufWriter::new(nameless(folder).map_err(SortError::at("create", folder))?);
     for record in records {
-        write_record(&mut out, &record?).map_err(wrong("write"))?;
+        let record = record?;
+        write_record(&mut out, &record.key, &record.value).map_err(SortError::at("write", folder))?;
     }
-    let mut file = out.into_inner().map_err(io::IntoInnerError::into_error).map_err(wrong("write"))?;
-    file.rewind().map_err(wrong("rewind"))?;
+    let file = out.into_inner().map_err(io::IntoInnerError::into_error);
+    let mut file = file.map_err(SortError::at("write", folder))?;
+    file.rewind().map_err(SortError::at("rewind", folder))?;
     Ok(file)
 }
 
 /// A new file that has lost its name already. `O_TMPFILE` would do it in one step, but not on every
 /// file system that can hold a state folder.
-fn nameless(folder: &Path) -> io::Result<File> {
+pub(super) fn nameless(folder: &Path) -> io::Result<File> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     loop {
         let name = format!(".sort-{}-{}", std::process::id(), NEXT.fetch_add(1, Atomic::Relaxed));
@@ -43,17 +44,17 @@ fn nameless(folder: &Path) -> io::Result<File> {
     }
 }
 
-fn write_record(out: &mut impl Write, record: &Record) -> io::Result<()> {
-    for half in [&record.key, &record.value] {
+pub(super) fn write_record(out: &mut impl Write, key: &[u8], value: &[u8]) -> io::Result<()> {
+    for half in [key, value] {
         let length = u32::try_from(half.len()).map_err(|_| io::Error::other("a record of 4 GiB"))?;
         out.write_all(&length.to_le_bytes())?;
     }
-    out.write_all(&record.key)?;
-    out.write_all(&record.value)
+    out.write_all(key)?;
+    out.write_all(value)
 }
 
 /// Reads one record; `None` at the end of the run.
-fn read_record(run: &mut impl Read) -> io::Result<Option<Record>> {
+pub(super) fn read_record(run: &mut impl Read) -> io::Result<Option<Record>> {
     let mut length = [0; 4];
     match run.read_exact(&mut length) {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
@@ -107,11 +108,7 @@ impl Merge {
     }
 
     fn advance(&mut self, run: usize) -> Result<(), SortError> {
-        let record = read_record(&mut self.runs[run]).map_err(|source| SortError {
-            step: "read",
-            folder: self.folder.clone(),
-            source,
-        })?;
+        let record = read_record(&mut self.runs[run]).map_err(SortError::at("read", &self.folder))?;
         self.heads.extend(record.map(|record| Head { record, run }));
         Ok(())
     }

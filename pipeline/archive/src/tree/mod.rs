@@ -15,6 +15,8 @@ pub mod walk;
 
 pub mod content;
 
+pub mod layout;
+
 pub mod apply;
 
 pub mod attributes;

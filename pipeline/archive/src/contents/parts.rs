@@ -1,0 +1,164 @@
+//! Files in parts, one after the other, each in the order of its bytes.
+//!
+//! Neighbouring parts that lie side by side in a volume are fetched as one *run*; some runs are fetched and
+//! unpacked ahead while the file takes the parts in order. Every part is checked against its own
+//! digest, so that a damaged file names the volume that damaged it.
+
+use std::iter::Peekable;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+
+use crate::catalog::entry::Part;
+use crate::contents::members::member;
+use crate::contents::plan::FILE;
+use crate::contents::{PartedFile, ReadError, Sink, Wanted};
+use crate::digest::Digest;
+use crate::sort::spool::Spooled;
+use crate::volume::reader::{VolumeError, Volumes, packing, unpack};
+
+/// Runs fetched and unpacked ahead.
+const RUNS: usize = 3;
+
+/// Stored bytes of a run.
+const RUN_BYTES_MAX: u64 = 8 << 20;
+
+/// Unpacked bytes of a run, but for its last part.
+const RUN_PLAIN_BYTES_MAX: u64 = 8 << 20;
+
+/// The parts of a run, in order.
+type Opened = Vec<Result<Vec<u8>, Arc<VolumeError>>>;
+
+pub(super) async fn read(volumes: &Arc<Volumes>, parted: Spooled, sink: &Arc<dyn Sink>) -> Result<(), ReadError> {
+    let mut parted = parted.peekable();
+    while let Some(record) = parted.next() {
+        let wanted: Wanted = serde_json::from_slice(&record?.value)?;
+        let mut file = Arc::clone(sink).begin(wanted);
+        let runs = Runs { parted: &mut parted, pending: Vec::new().into_iter().peekable() };
+        let mut opened = futures::stream::iter(runs)
+            .map(|run| {
+                let volumes = Arc::clone(volumes);
+                tokio::spawn(async move { open(&volumes, run?).await })
+            })
+            .buffered(RUNS);
+        while let Some(run) = opened.next().await {
+            let run = run??;
+            file = tokio::task::spawn_blocking(move || give(file, &run)).await?;
+        }
+        drop(opened);
+        tokio::task::spawn_blocking(move || file.end()).await?;
+    }
+    Ok(())
+}
+
+fn give(mut file: Box<dyn PartedFile>, run: &Opened) -> Box<dyn PartedFile> {
+    for part in run {
+        file.part(part.as_deref().map_err(|error| &**error));
+    }
+    file
+}
+
+/// Cuts the parts of one file into runs.
+struct Runs<'s> {
+    parted: &'s mut Peekable<Spooled>,
+    pending: Peekable<std::vec::IntoIter<Part>>,
+}
+
+impl Runs<'_> {
+    /// The next part of this file, without taking it.
+    fn peek(&mut self) -> Result<Option<&Part>, ReadError> {
+        while self.pending.peek().is_none() {
+            match self.parted.next_if(|record| !matches!(record, Ok(record) if record.key == FILE)) {
+                None => return Ok(None),
+                Some(record) => {
+                    let parts: Vec<Part> = serde_json::from_slice(&record?.value)?;
+                    self.pending = parts.into_iter().peekable();
+                }
+            }
+        }
+        Ok(self.pending.peek())
+    }
+
+    fn next_run(&mut self) -> Result<Vec<Part>, ReadError> {
+        let mut run: Vec<Part> = Vec::new();
+        while let Some(part) = self.peek()? {
+            if !run.is_empty() && !continues(&run, part) {
+                break;
+            }
+            run.extend(self.pending.next());
+        }
+        Ok(run)
+    }
+}
+
+impl Iterator for Runs<'_> {
+    type Item = Result<Vec<Part>, ReadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.next_run().map(|run| (!run.is_empty()).then_some(run)).transpose()
+    }
+}
+
+/// Whether `next` lies right behind `run`, or in its last frame, and the run is still short.
+fn continues(run: &[Part], next: &Part) -> bool {
+    let (Some(first), Some(last)) = (run.first(), run.last()) else { return false };
+    let same_frame = next.at.frame == last.at.frame && next.at.frame_bytes == last.at.frame_bytes;
+    let behind = next.at.frame == last.at.frame.saturating_add(last.at.frame_bytes);
+    let stored = next.at.frame.saturating_add(next.at.frame_bytes).saturating_sub(first.at.frame);
+    let plain: u64 = run.iter().map(|part| part.bytes).sum();
+    next.at.volume == first.at.volume
+        && (same_frame || behind)
+        && stored <= RUN_BYTES_MAX
+        && plain < RUN_PLAIN_BYTES_MAX
+}
+
+async fn open(volumes: &Volumes, run: Vec<Part>) -> Result<Opened, ReadError> {
+    let (Some(first), Some(last)) = (run.first(), run.last()) else { return Ok(Vec::new()) };
+    let start = first.at.frame;
+    let end = last.at.frame.saturating_add(last.at.frame_bytes);
+    match volumes.packed(&first.at.volume, start..end).await {
+        Ok(packed) => {
+            let packed = Bytes::from(packed);
+            let frame = |part: &Part| frame_of(part, &packed, start);
+            let frames = run.iter().map(frame).collect::<Vec<_>>();
+            Ok(tokio::task::spawn_blocking(move || {
+                run.iter().zip(frames).map(|(part, frame)| unfold(part, frame)).collect()
+            })
+            .await?)
+        }
+        Err(error) if error.finding().is_none() => Err(ReadError::Store(Arc::new(error))),
+        Err(error) if run.len() == 1 => Ok(vec![Err(Arc::new(error))]),
+        // Some of it may be intact: age proves each chunk by itself.
+        Err(_) => {
+            let mut opened = Vec::with_capacity(run.len());
+            for part in run {
+                opened.extend(Box::pin(open(volumes, vec![part])).await?);
+            }
+            Ok(opened)
+        }
+    }
+}
+
+/// The packed frame of a part, out of what was unsealed from `start` on.
+fn frame_of(part: &Part, packed: &Bytes, start: u64) -> Bytes {
+    let range = || {
+        let from = usize::try_from(part.at.frame.checked_sub(start)?).ok()?;
+        let to = from.checked_add(usize::try_from(part.at.frame_bytes).ok()?)?;
+        (to <= packed.len()).then(|| packed.slice(from..to))
+    };
+    range().unwrap_or_default()
+}
+
+/// The data of a part, proved against its digest.
+fn unfold(part: &Part, packed: Bytes) -> Result<Vec<u8>, Arc<VolumeError>> {
+    let volume = part.at.volume.as_str();
+    let frame = unpack(volume, packing(volume)?, &packed)?;
+    drop(packed);
+    let data = member(volume, &frame, &part.at)?;
+    if Digest::of(&data) == part.sha256 && data.len() as u64 == part.bytes {
+        return Ok(data);
+    }
+    let source = std::io::Error::other("a part has other bytes than the catalog says");
+    Err(Arc::new(VolumeError::Content { key: volume.to_owned(), source }))
+}

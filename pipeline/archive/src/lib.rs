@@ -17,6 +17,8 @@ pub mod list;
 
 pub mod marks;
 
+pub mod globs;
+
 pub mod contents;
 
 pub mod listing;

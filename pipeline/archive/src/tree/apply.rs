@@ -3,8 +3,8 @@
 //! Everything but a directory is made under a passing name in a folder of the restore's own,
 //! [`STAGING`], gets its content, owner, attributes, mode and times there, and is then renamed to its
 //! place: under its own name an entry is whole or absent. A directory is made open to its owner only,
-//! and [`Applier::finish_directory`] gives it what was captured after everything in it is made, the
-//! deepest first. Nothing that exists is touched unless [`Existing::Replace`] says so.
+//! and [`Applier::dress`] gives it what was captured after everything in it is made, the deepest first.
+//! Nothing that exists is touched unless [`Existing::Replace`] says so.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -19,7 +19,7 @@ use dualsync_model::fact::EntryKind;
 use dualsync_model::path::RawPath;
 
 use super::attributes::{self, Shortfalls};
-use super::capture::{Captured, capture};
+use super::capture::{Captured, capture, proc_path};
 use super::meta::Meta;
 use super::safe::{ReachError, Target};
 
@@ -55,12 +55,15 @@ pub enum ApplyError {
     },
 }
 
+/// Stands in [`STAGING`] when the target was empty at first: all that is there came from restores.
+const FRESH: &str = "fresh";
+
 /// What happens to an entry that is there already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Existing {
-    /// It stays, and the new one is refused.
-    Refuse,
-    /// It is replaced, in one step; directories are kept and used.
+    /// It stays as it is and the new one is refused; directories are used.
+    Keep,
+    /// It is replaced, in one step; directories are used and get what was captured.
     Replace,
 }
 
@@ -75,10 +78,12 @@ pub struct Applier {
 }
 
 impl Applier {
-    /// Prepares `root`, a directory that exists. What an earlier restore left half made is removed.
+    /// Prepares `root`, a directory that exists. What an earlier restore left half made is removed; where
+    /// the target was empty when that began, everything in it may be replaced.
     pub fn new(root: &Path, existing: Existing) -> Result<Self, ApplyError> {
         let at = |step| move |source: io::Error| ApplyError::Step { step, path: RawPath::default(), source };
         let target = Target::open(root).map_err(at("open the target"))?;
+        let is_empty = is_empty(target.root()).map_err(at("list the target"))?;
         match rustix::fs::mkdirat(target.root(), STAGING, Mode::RWXU) {
             Err(Errno::EXIST) => {}
             made => made.map_err(io::Error::from).map_err(at("make the staging folder in"))?,
@@ -90,12 +95,18 @@ impl Applier {
         clear(&staging).map_err(at("clear the staging folder in"))?;
         // A default ACL of the target would be inherited by everything that is made.
         let _ = rustix::fs::fremovexattr(&staging, "system.posix_acl_default");
+        if is_empty {
+            let made = rustix::fs::mknodat(&staging, FRESH, FileType::RegularFile, Mode::RUSR, 0);
+            made.map_err(io::Error::from).map_err(at("note that nothing is in"))?;
+        }
+        let is_fresh = rustix::fs::statat(&staging, FRESH, AtFlags::SYMLINK_NOFOLLOW).is_ok();
+        let existing = if is_fresh { Existing::Replace } else { existing };
         Ok(Self { target, staging, existing, next: AtomicU64::new(0), shortfalls: Shortfalls::default() })
     }
 
-    /// Whether `root` holds an unfinished restore.
-    pub fn is_unfinished(root: &Path) -> bool {
-        root.join(STAGING).symlink_metadata().is_ok_and(|found| found.is_dir())
+    /// What happens to entries that are there: as it was asked for, or more where all came from restores.
+    pub fn existing(&self) -> Existing {
+        self.existing
     }
 
     /// What could not be applied so far.
@@ -123,30 +134,37 @@ impl Applier {
         })
     }
 
-    /// Makes a directory, open to its owner only; one that is there is used with [`Existing::Replace`].
-    pub fn directory(&self, path: &RawPath) -> Result<(), ApplyError> {
+    /// Makes a directory, open to its owner only. `false`: it was there, and stays what it is.
+    pub fn directory(&self, path: &RawPath) -> Result<bool, ApplyError> {
         let (folder, name) = self.place(path)?;
-        if path.is_root() {
-            return Ok(());
+        let made = if path.is_root() { Err(Errno::EXIST) } else { rustix::fs::mkdirat(&*folder, name, Mode::RWXU) };
+        if made != Err(Errno::EXIST) {
+            return done("make the directory", path, made).map(|()| true);
         }
-        let mut made = rustix::fs::mkdirat(&*folder, name, Mode::RWXU);
-        if made == Err(Errno::EXIST) && self.existing == Existing::Replace {
-            made = match rustix::fs::unlinkat(&*folder, name, AtFlags::empty()) {
-                // It is a directory. The owner's bits are needed until it is finished.
-                Err(Errno::ISDIR) => open_node(&folder, name)
-                    .and_then(|node| rustix::fs::chmod(super::capture::proc_path(node.as_fd()), Mode::RWXU)),
-                Ok(()) => rustix::fs::mkdirat(&*folder, name, Mode::RWXU),
-                Err(error) => Err(error),
-            };
+        let there = open_node(&folder, name).and_then(|node| {
+            let is_directory = FileType::from_raw_mode(rustix::fs::fstat(&node)?.st_mode) == FileType::Directory;
+            match (is_directory, self.existing) {
+                (true, Existing::Keep) => Ok(false),
+                // The owner's bits are needed until it is dressed.
+                (true, Existing::Replace) => rustix::fs::chmod(proc_path(node.as_fd()), Mode::RWXU).map(|()| true),
+                (false, Existing::Keep) => Err(Errno::EXIST),
+                (false, Existing::Replace) => {
+                    rustix::fs::unlinkat(&*folder, name, AtFlags::empty())?;
+                    rustix::fs::mkdirat(&*folder, name, Mode::RWXU).map(|()| true)
+                }
+            }
+        });
+        match there {
+            Ok(ours) => Ok(ours),
+            Err(error) => done("make the directory", path, Err(error)).map(|()| false),
         }
-        done("make the directory", path, made)
     }
 
-    /// Gives a directory what was captured, after everything in it was made.
-    pub fn finish_directory(&self, path: &RawPath, meta: &Meta) -> Result<(), ApplyError> {
+    /// Gives an entry what was captured: a directory, after everything in it was made.
+    pub fn dress(&self, path: &RawPath, meta: &Meta) -> Result<(), ApplyError> {
         let (folder, name) = self.place(path)?;
         let node = open_node(&folder, name);
-        let node = node.map_err(|error| step("finish the directory", path, error))?;
+        let node = node.map_err(|error| step("finish", path, error))?;
         attributes::apply(node.as_fd(), path, meta, &self.shortfalls);
         Ok(())
     }
@@ -199,9 +217,11 @@ impl Applier {
     /// root (in this order, since the first changes its time), and everything is durable.
     pub fn finish(&self, root: Option<&Meta>) -> Result<(), ApplyError> {
         let path = RawPath::default();
+        clear(&self.staging).map_err(|source| ApplyError::Step { step: "clear", path: path.clone(), source })?;
+        let _ = rustix::fs::unlinkat(&self.staging, FRESH, AtFlags::empty());
         let removed = rustix::fs::unlinkat(self.target.root(), STAGING, AtFlags::REMOVEDIR);
         removed.map_err(|error| step("remove the staging folder of", &path, error))?;
-        root.map_or(Ok(()), |meta| self.finish_directory(&path, meta))?;
+        root.map_or(Ok(()), |meta| self.dress(&path, meta))?;
         rustix::fs::syncfs(self.target.root()).map_err(|error| step("sync the target", &path, error))
     }
 
@@ -231,7 +251,7 @@ impl Applier {
         let moved = self.place(path).and_then(|(folder, name)| {
             let moved = match self.existing {
                 Existing::Replace => rustix::fs::renameat(&self.staging, passing, &*folder, name),
-                Existing::Refuse => self.rename_to_nothing(passing, &folder, name),
+                Existing::Keep => self.rename_to_nothing(passing, &folder, name),
             };
             done("put in place", path, moved)
         });
@@ -325,11 +345,26 @@ fn open_node(folder: &OwnedFd, name: &[u8]) -> Result<OwnedFd, Errno> {
 fn clear(staging: &OwnedFd) -> io::Result<()> {
     for entry in rustix::fs::Dir::read_from(staging)? {
         let entry = entry?;
-        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+        if !is_dots(entry.file_name()) && entry.file_name().to_bytes() != FRESH.as_bytes() {
             rustix::fs::unlinkat(staging, entry.file_name(), AtFlags::empty())?;
         }
     }
     Ok(())
+}
+
+/// Whether there is nothing but what mkfs makes. A staging folder counts as something.
+fn is_empty(root: &OwnedFd) -> io::Result<bool> {
+    for entry in rustix::fs::Dir::read_from(root)? {
+        let entry = entry?;
+        if !is_dots(entry.file_name()) && entry.file_name() != c"lost+found" {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn is_dots(name: &std::ffi::CStr) -> bool {
+    name == c"." || name == c".."
 }
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ fn write(applier: &Arc<Applier>, path: &str, bytes: &[u8], meta: &Meta) -> Resul
 
 /// Copies a tree through walk and applier, as a restore does it.
 fn copy(from: &Path, to: &Path) {
-    let applier = applier(to, Existing::Refuse);
+    let applier = applier(to, Existing::Keep);
     let mut directories: Vec<(RawPath, Meta)> = Vec::new();
     let mut firsts: Vec<(u64, RawPath)> = Vec::new();
     for entry in walk(from) {
@@ -64,7 +64,7 @@ fn copy(from: &Path, to: &Path) {
     }
     let root = directories.remove(0).1;
     for (path, meta) in directories.iter().rev() {
-        applier.finish_directory(path, meta).unwrap();
+        applier.dress(path, meta).unwrap();
     }
     applier.finish(Some(&root)).unwrap();
     assert_eq!(applier.shortfalls().sentences(), []);
@@ -102,7 +102,7 @@ fn nothing_leads_out_of_the_target() {
         assert!(write(&applier, path, b"x", &meta(EntryKind::File)).is_err(), "{path}");
         assert!(applier.directory(&raw).is_err(), "{path}");
         assert!(applier.node(&raw, &meta(EntryKind::Fifo)).is_err(), "{path}");
-        assert!(applier.finish_directory(&raw, &meta(EntryKind::Directory)).is_err(), "{path}");
+        assert!(applier.dress(&raw, &meta(EntryKind::Directory)).is_err(), "{path}");
     }
     for first in ["../out/secret", "planted/secret"] {
         assert!(applier.link(&RawPath::new(first), &RawPath::new("stolen")).is_err(), "{first}");
@@ -120,20 +120,20 @@ fn a_link_in_place_of_a_directory_gets_none_of_its_attributes() {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir(folder.path().join("in")).unwrap();
     fs::create_dir(folder.path().join("out")).unwrap();
-    let applier = applier(&folder.path().join("in"), Existing::Refuse);
     symlink("../out", folder.path().join("in/d")).unwrap();
+    let applier = applier(&folder.path().join("in"), Existing::Keep);
     let before = fs::metadata(folder.path().join("out")).unwrap();
     assert!(matches!(applier.directory(&RawPath::new("d")), Err(ApplyError::Exists(_))));
     let mut open = meta(EntryKind::Directory);
     open.mode = 0o777;
-    applier.finish_directory(&RawPath::new("d"), &open).unwrap();
+    applier.dress(&RawPath::new("d"), &open).unwrap();
     assert_eq!(fs::metadata(folder.path().join("out")).unwrap().permissions(), before.permissions());
 }
 
 #[test]
 fn what_exists_is_not_replaced_unasked() {
     let folder = tempfile::tempdir().unwrap();
-    for name in ["file", "node", "link"] {
+    for name in ["file", "node", "link", "in the way"] {
         fs::write(folder.path().join(name), "mine").unwrap();
     }
     fs::create_dir(folder.path().join("directory")).unwrap();
@@ -144,20 +144,39 @@ fn what_exists_is_not_replaced_unasked() {
             write(&applier, "file", b"new", &meta(EntryKind::File)),
             applier.node(&RawPath::new("node"), &meta(EntryKind::Fifo)),
             applier.link(&RawPath::new("first"), &RawPath::new("link")),
-            applier.directory(&RawPath::new("directory")),
+            applier.directory(&RawPath::new("in the way")).map(|_| ()),
         ];
+        let is_ours = applier.directory(&RawPath::new("directory")).unwrap();
         fs::remove_file(folder.path().join("first")).unwrap();
         applier.finish(None).unwrap();
-        results
+        (results, is_ours)
     };
-    for result in attempt(Existing::Refuse) {
+    let (results, is_ours) = attempt(Existing::Keep);
+    for result in results {
         assert!(matches!(result, Err(ApplyError::Exists(_))), "{result:?}");
     }
+    assert!(!is_ours, "a directory that was there keeps its owner and mode");
     assert_eq!(fs::read(folder.path().join("file")).unwrap(), b"mine");
-    for result in attempt(Existing::Replace) {
+    let (results, is_ours) = attempt(Existing::Replace);
+    for result in results {
         result.unwrap();
     }
+    assert!(is_ours);
     assert_eq!(fs::read(folder.path().join("link")).unwrap(), b"new");
+}
+
+#[test]
+fn a_restore_into_an_empty_target_may_replace_what_it_made_when_it_begins_again() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("lost+found")).unwrap();
+    write(&applier(folder.path(), Existing::Keep), "file", b"old", &meta(EntryKind::File)).unwrap();
+    let again = applier(folder.path(), Existing::Keep);
+    write(&again, "file", b"new", &meta(EntryKind::File)).unwrap();
+    again.finish(None).unwrap();
+    let later = applier(folder.path(), Existing::Keep);
+    assert!(write(&later, "file", b"x", &meta(EntryKind::File)).is_err(), "that restore was complete");
+    later.finish(None).unwrap();
+    assert_eq!(fs::read(folder.path().join("file")).unwrap(), b"new");
 }
 
 #[test]
@@ -173,22 +192,23 @@ fn a_directory_is_never_replaced_by_a_file() {
 #[test]
 fn an_unfinished_file_is_absent_and_its_remains_go_with_the_next_restore() {
     let folder = tempfile::tempdir().unwrap();
-    let first = applier(folder.path(), Existing::Refuse);
+    let first = applier(folder.path(), Existing::Keep);
     let staged = first.begin_file(&RawPath::new("file"), 10).unwrap();
     staged.write_at(b"half", 0).unwrap();
     // As after a crash: nobody cleans up.
     std::mem::forget(staged);
-    assert!(Applier::is_unfinished(folder.path()) && !folder.path().join("file").exists());
-    let second = applier(folder.path(), Existing::Replace);
-    assert_eq!(fs::read_dir(folder.path().join(STAGING)).unwrap().count(), 0);
+    let in_staging = || fs::read_dir(folder.path().join(STAGING)).unwrap().count();
+    assert!(in_staging() == 2 && !folder.path().join("file").exists());
+    let second = applier(folder.path(), Existing::Keep);
+    assert_eq!(in_staging(), 1, "the note that the target was empty at first stays");
     second.finish(None).unwrap();
-    assert!(!Applier::is_unfinished(folder.path()));
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
 #[test]
 fn a_file_that_is_given_up_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let applier = applier(folder.path(), Existing::Refuse);
+    let applier = applier(folder.path(), Existing::Keep);
     drop(applier.begin_file(&RawPath::new("file"), 10).unwrap());
     applier.finish(None).unwrap();
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
@@ -198,10 +218,10 @@ fn a_file_that_is_given_up_leaves_nothing() {
 fn an_inherited_acl_is_not_left_behind() {
     let folder = tempfile::tempdir().unwrap();
     nasty::tool(&[&"setfacl", &"-m", &"d:u:1234:rwx", &folder.path()]);
-    let applier = applier(folder.path(), Existing::Refuse);
+    let applier = applier(folder.path(), Existing::Keep);
     applier.directory(&RawPath::new("d")).unwrap();
     write(&applier, "d/file", b"x", &meta(EntryKind::File)).unwrap();
-    applier.finish_directory(&RawPath::new("d"), &meta(EntryKind::Directory)).unwrap();
+    applier.dress(&RawPath::new("d"), &meta(EntryKind::Directory)).unwrap();
     applier.finish(None).unwrap();
     for entry in walk(folder.path()).iter().skip(1) {
         assert_eq!(entry.meta.as_ref().unwrap().xattrs, Some(Vec::new()), "{}", entry.path);
@@ -221,7 +241,7 @@ fn the_restores_own_folder_is_no_place_for_an_entry() {
 #[test]
 fn what_nobody_may_set_is_told_once() {
     let folder = tempfile::tempdir().unwrap();
-    let applier = applier(folder.path(), Existing::Refuse);
+    let applier = applier(folder.path(), Existing::Keep);
     let mut strange = meta(EntryKind::File);
     strange.mode = 0o4755;
     strange.uid = u32::MAX;
@@ -242,6 +262,6 @@ fn the_target_must_be_a_directory() {
     fs::write(folder.path().join("file"), "").unwrap();
     let roots: [PathBuf; 2] = [folder.path().join("file"), folder.path().join("missing")];
     for root in roots {
-        assert!(Applier::new(&root, Existing::Refuse).is_err());
+        assert!(Applier::new(&root, Existing::Keep).is_err());
     }
 }

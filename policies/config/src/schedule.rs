@@ -1,8 +1,9 @@
 //! When a source runs: cron or OnCalendar, in the time zone of the configuration.
 //!
 //! Slots come out as plain moments and business dates, so that `dualsync-rules` needs no time zone
-//! database. A local time that a change of clocks skips runs at the first moment after it; one that
-//! comes twice runs once, the first time.
+//! database. A local time that a change of clocks skips has its slot within the hour after the change,
+//! so that no date is without one (systemd itself would skip that night); a time that comes twice has
+//! one slot, the first.
 
 use std::str::FromStr;
 

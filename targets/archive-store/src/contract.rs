@@ -47,6 +47,10 @@ impl Key {
     /// Longest key in bytes, as S3 has it.
     pub const BYTES_MAX: usize = 1024;
 
+    /// Largest object that is written or read, bytes: well above the largest volume, and a bound on
+    /// what a store that does not stop sending can put into memory.
+    pub const OBJECT_BYTES_MAX: u64 = 128 << 20;
+
     /// Longest part in bytes, as file systems have it.
     pub const PART_BYTES_MAX: usize = 255;
 

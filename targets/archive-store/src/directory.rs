@@ -110,6 +110,11 @@ impl DirectoryStore {
 
     async fn read(&self, key: &Key) -> Result<Bytes, StoreError> {
         self.tally.count(Operation::Get);
+        let failure = |kind| self.failure(kind, Operation::Get, key.as_str());
+        let info = self.stat(key).await?.ok_or_else(|| failure(ErrorKind::NotFound))?;
+        if info.size > Key::OBJECT_BYTES_MAX {
+            return Err(failure(ErrorKind::TooLarge));
+        }
         let read = self.files.read(&self.below_prefix(key.as_str())).await;
         read.map(|buffer| buffer.to_bytes()).map_err(self.dal_failure(Operation::Get, key.as_str()))
     }

@@ -38,6 +38,9 @@ pub enum ErrorKind {
     /// Fewer bytes than there should be.
     #[error("the object ends too early")]
     Truncated,
+    /// Larger than anything dualsync makes.
+    #[error("the object is larger than any of dualsync's")]
+    TooLarge,
     /// Too many requests.
     #[error("the store wants fewer requests")]
     Throttled,
@@ -90,6 +93,7 @@ impl ErrorKind {
             Self::ClockSkew => "let this host's clock be set by NTP (`timedatectl set-ntp true`)",
             Self::Checksum => "try again; if it stays, suspect this host's memory or the store",
             Self::Truncated => "the stored object is damaged: `dualsync check --objects` shows what it hits",
+            Self::TooLarge => "something else writes below this prefix; `dualsync check --objects` names it",
             Self::Throttled => "try later, or lower the bandwidth",
             Self::Timeout | Self::Unavailable => "look at the network and the provider's status page, then try again",
             Self::Full => "make room at the target or raise its quota",

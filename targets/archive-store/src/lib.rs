@@ -4,13 +4,23 @@ pub mod contract;
 
 mod error;
 
+mod open;
+
+mod probe;
+
+pub mod secret;
+
+mod credentials;
+
+pub mod service;
+
+pub mod budget;
+
+mod wire;
+
+mod refusal;
+
 mod dal;
-
-mod tally;
-
-mod time;
-
-pub mod digest;
 
 pub mod directory;
 
@@ -18,8 +28,12 @@ pub mod memory;
 
 pub mod faulty;
 
-pub mod secret;
+mod tally;
 
-mod open;
+mod time;
+
+pub mod digest;
 
 pub use open::open;
+pub use probe::probe;
+pub use secret::resolve_secret;

@@ -2,12 +2,21 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
+mod servers {
+    pub mod garage;
+    pub mod loopback;
+}
+
+use std::collections::HashMap;
+
 use bytes::Bytes;
 use dualsync_archive_store::contract::{Conditional, ErrorKind, Key, Store};
 use dualsync_archive_store::digest::sha256;
 use dualsync_archive_store::directory::DirectoryStore;
 use dualsync_archive_store::memory::MemoryStore;
+use dualsync_archive_store::service::{Patience, Service, ServiceStore};
 use dualsync_model::time::Timestamp;
+use servers::garage::{BUCKET, Garage, REGION};
 
 const NOW: Timestamp = Timestamp::from_seconds(1_790_000_000);
 
@@ -129,5 +138,26 @@ async fn a_directory_keeps_the_contract_at_its_top_and_below_a_prefix() {
         let store = DirectoryStore::open(folder.path(), prefix, NOW).unwrap();
         try_all(&store, "d").await;
         Corner { store: &store, at: "d" }.nothing_is_replaced().await;
+    }
+}
+
+#[tokio::test]
+async fn a_bucket_keeps_the_contract_at_its_top_and_below_a_prefix() {
+    let Some(garage) = Garage::run() else { return };
+    for prefix in ["", "web-01/archive"] {
+        let options = [
+            ("endpoint", garage.endpoint.as_str()),
+            ("region", REGION),
+            ("bucket", BUCKET),
+            ("root", prefix),
+            ("access_key_id", &garage.id),
+            ("secret_access_key", &garage.secret),
+            ("checksum_algorithm", "md5"),
+        ];
+        let options: HashMap<_, _> = options.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let service = Service { scheme: "s3".to_owned(), options, name: "garage".to_owned() };
+        let store = ServiceStore::open(service, Patience::default(), NOW).unwrap();
+        try_all(&store, "s").await;
+        assert!(store.has_clock());
     }
 }

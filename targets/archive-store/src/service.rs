@@ -1,0 +1,307 @@
+//! Any service of opendal as a store: S3 first of all.
+//!
+//! Reading, listing and looking up go through opendal's own layers: a time limit inside each try,
+//! tries with growing, jittered waits around it, and a bound on how many run at once. Writing does
+//! not: a write that failed in doubt is looked for before it is sent again. It goes out as one
+//! sealed buffer in one call, since opendal's `Writer` goes on silently after an error and
+//! leaves a shortened object.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use dualsync_model::event::Requests;
+use dualsync_model::time::Timestamp;
+use opendal::layers::{ConcurrentLimitLayer, RetryLayer, TimeoutLayer};
+use opendal::{HttpTransporter, Operator};
+
+use crate::contract::{Conditional, ErrorKind, Key, ObjectInfo, Operation, Reply, Store, StoreError};
+use crate::dal;
+use crate::digest;
+use crate::tally::Tally;
+use crate::time::ToldTime;
+use crate::wire::{Wire, time_for};
+
+/// Requests at once; a store that is asked by more tasks lets them wait.
+const AT_ONCE_MAX: usize = 16;
+
+/// How persistently a store is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// Tries after the first.
+    pub again_max: u32,
+    /// First wait; each further one is twice as long.
+    pub wait_min: Duration,
+    /// No wait is longer.
+    pub wait_max: Duration,
+    /// No write is begun again later than this after its first try.
+    pub total: Duration,
+}
+
+impl Default for Patience {
+    /// Seven more tries within ten minutes: enough for a server or a router to start again.
+    fn default() -> Self {
+        let wait_min = Duration::from_millis(500);
+        Self { again_max: 7, wait_min, wait_max: Duration::from_mins(1), total: Duration::from_mins(10) }
+    }
+}
+
+/// A store behind an opendal service.
+#[derive(Debug)]
+pub struct ServiceStore {
+    /// One try.
+    once: Operator,
+    /// Several tries, each with a time limit.
+    patient: Operator,
+    name: String,
+    /// Whether the service checks a digest of each body (S3: Content-MD5).
+    checked: bool,
+    /// Whether requests pass the [`Wire`], which counts them.
+    wired: bool,
+    patience: Patience,
+    tally: Arc<Tally>,
+    time: Arc<ToldTime>,
+}
+
+/// A service and its options, opendal's words for both.
+#[derive(Debug)]
+pub struct Service {
+    /// Its scheme: `s3`, `sftp`, ...
+    pub scheme: String,
+    /// Its options, secrets included, the root among them.
+    pub options: HashMap<String, String>,
+    /// Its name in messages.
+    pub name: String,
+}
+
+impl ServiceStore {
+    /// The store; nothing is asked of the network yet.
+    pub fn open(service: Service, patience: Patience, now: Timestamp) -> Result<Self, StoreError> {
+        let Service { scheme, options, name } = service;
+        let (tally, time) = (Arc::new(Tally::default()), Arc::new(ToldTime::from_job(now)));
+        // Services register themselves only when they are told to: once for the process.
+        opendal::init_default_registry();
+        let built = Operator::via_iter(&scheme, options).map_err(|error| {
+            let kind = match dal::kind(&error) {
+                ErrorKind::Unsupported => ErrorKind::Unsupported,
+                _ => ErrorKind::Misconfigured,
+            };
+            StoreError::new(kind, Operation::Open, &name, "").caused_by(error)
+        })?;
+        let wire = HttpTransporter::new(Wire::new(Arc::clone(&tally), Arc::clone(&time)));
+        let context = built.base_context().with_http_transport(wire);
+        let once = built.with_context(context).layer(ConcurrentLimitLayer::new(AT_ONCE_MAX));
+        let most = time_for(Key::OBJECT_BYTES_MAX);
+        let retry = RetryLayer::new()
+            .with_max_times(usize::try_from(patience.again_max).unwrap_or(usize::MAX))
+            .with_min_delay(patience.wait_min)
+            .with_max_delay(patience.wait_max)
+            .with_factor(2.0)
+            .with_jitter();
+        // The wire has limits by size; these are for services that use no HTTP.
+        let patient = once.clone().layer(TimeoutLayer::new().with_timeout(most).with_io_timeout(most)).layer(retry);
+        let (checked, wired) = (scheme == "s3", scheme != "sftp");
+        Ok(Self { once, patient, name, checked, wired, patience, tally, time })
+    }
+
+    fn failure(&self, kind: ErrorKind, operation: Operation, object: &str) -> StoreError {
+        StoreError::new(kind, operation, &self.name, object)
+    }
+
+    fn sorted(&self, operation: Operation, object: &str) -> impl Fn(opendal::Error) -> StoreError {
+        let (name, object) = (self.name.clone(), object.to_owned());
+        move |error| StoreError::new(dal::kind(&error), operation, &name, &object).caused_by(error)
+    }
+
+    fn count(&self, operation: Operation) {
+        if !self.wired {
+            self.tally.count(operation);
+        }
+    }
+
+    /// One try to write, with the time that its size needs.
+    async fn send(&self, key: &Key, body: Bytes, if_absent: bool) -> Result<(), StoreError> {
+        let failure = |kind| self.failure(kind, Operation::Put, key.as_str());
+        let size = body.len() as u64;
+        self.count(Operation::Put);
+        let write = self.once.write_with(key.as_str(), body).if_not_exists(if_absent);
+        match tokio::time::timeout(time_for(size), write).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => return Err(self.sorted(Operation::Put, key.as_str())(error)),
+            Err(late) => return Err(failure(ErrorKind::Timeout).caused_by(late)),
+        }
+        // Where nothing else vouches for it, at least the length has to be right.
+        if !self.checked && self.look(key).await?.is_none_or(|info| info.size != size) {
+            return Err(failure(ErrorKind::Truncated));
+        }
+        Ok(())
+    }
+
+    async fn write(&self, key: &Key, body: Bytes, sha256: [u8; 32]) -> Result<(), StoreError> {
+        self.admit(key, &body, sha256)?;
+        let (began, mut again) = (Instant::now(), 0);
+        loop {
+            let Err(error) = self.send(key, body.clone(), false).await else { return Ok(()) };
+            let wait = jittered(self.patience.wait_min, self.patience.wait_max, again);
+            again += 1;
+            let over = again > self.patience.again_max || began.elapsed().saturating_add(wait) > self.patience.total;
+            if over || !error.may_retry() {
+                return Err(error);
+            }
+            tracing::warn!(%error, again, ?wait, "writing again");
+            tokio::time::sleep(wait).await;
+            if error.kind().leaves_doubt() && self.has_arrived(key, &body).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    fn admit(&self, key: &Key, body: &Bytes, sha256: [u8; 32]) -> Result<(), StoreError> {
+        if body.len() as u64 > Key::OBJECT_BYTES_MAX {
+            return Err(self.failure(ErrorKind::TooLarge, Operation::Put, key.as_str()));
+        }
+        if digest::sha256(body) != sha256 {
+            return Err(self.failure(ErrorKind::Checksum, Operation::Put, key.as_str()));
+        }
+        Ok(())
+    }
+
+    /// Whether an earlier try came through. When it cannot be seen now, the next try decides.
+    async fn has_arrived(&self, key: &Key, body: &Bytes) -> Result<bool, StoreError> {
+        let taken = || Err(self.failure(ErrorKind::AlreadyExists, Operation::Put, key.as_str()));
+        let there = match self.look(key).await {
+            Ok(None) => return Ok(false),
+            Ok(Some(info)) if info.size != body.len() as u64 => return taken(),
+            Ok(Some(_)) => self.read(key).await,
+            Err(error) => Err(error),
+        };
+        match there {
+            Ok(bytes) if bytes == *body => Ok(true),
+            Ok(_) => taken(),
+            Err(error) if error.may_retry() || error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn look(&self, key: &Key) -> Result<Option<ObjectInfo>, StoreError> {
+        self.count(Operation::Head);
+        match self.patient.stat(key.as_str()).await {
+            Ok(meta) if meta.is_file() => Ok(Some(dal::info(key.clone(), &meta))),
+            Ok(_) => Ok(None),
+            Err(error) if dal::kind(&error) == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(self.sorted(Operation::Head, key.as_str())(error)),
+        }
+    }
+
+    async fn read(&self, key: &Key) -> Result<Bytes, StoreError> {
+        self.count(Operation::Get);
+        let read = self.patient.read(key.as_str()).await;
+        read.map(|buffer| buffer.to_bytes()).map_err(self.sorted(Operation::Get, key.as_str()))
+    }
+
+    async fn read_part(&self, key: &Key, offset: u64, len: u64) -> Result<Bytes, StoreError> {
+        let truncated = || self.failure(ErrorKind::Truncated, Operation::Get, key.as_str());
+        if len == 0 {
+            return Ok(Bytes::new());
+        }
+        let end = offset.checked_add(len).filter(|_| len <= Key::OBJECT_BYTES_MAX).ok_or_else(truncated)?;
+        self.count(Operation::Get);
+        let read = self.patient.read_with(key.as_str()).range(offset..end).await;
+        let part = read.map_err(self.sorted(Operation::Get, key.as_str()))?.to_bytes();
+        if part.len() as u64 == len { Ok(part) } else { Err(truncated()) }
+    }
+
+    async fn list_all(&self, prefix: &str, after: Option<&str>) -> Result<Vec<ObjectInfo>, StoreError> {
+        self.count(Operation::List);
+        let by_text = self.patient.info().capability().list_with_start_after;
+        // A service without listings by text lists the folder above; the rest is left out below.
+        let folder = prefix.rfind('/').map_or("", |slash| &prefix[..=slash]);
+        let list = self.patient.list_with(if by_text { prefix } else { folder }).recursive(true);
+        let list = match after {
+            Some(after) if by_text => list.start_after(after),
+            _ => list,
+        };
+        let entries = list.await.map_err(self.sorted(Operation::List, prefix))?;
+        Ok(dal::objects(entries, "", prefix, after))
+    }
+}
+
+/// The wait before try number `again` (from 0) is repeated: drawn evenly below a bound that doubles.
+fn jittered(min: Duration, max: Duration, again: u32) -> Duration {
+    let bound = min.saturating_mul(1 << again.min(20)).min(max);
+    let share = getrandom::u32().unwrap_or(u32::MAX);
+    bound.mul_f64(f64::from(share) / f64::from(u32::MAX))
+}
+
+impl Store for ServiceStore {
+    fn put<'a>(&'a self, key: &'a Key, body: Bytes, sha256: [u8; 32]) -> Reply<'a, ()> {
+        Box::pin(self.write(key, body, sha256))
+    }
+
+    fn get<'a>(&'a self, key: &'a Key) -> Reply<'a, Bytes> {
+        Box::pin(self.read(key))
+    }
+
+    fn get_range<'a>(&'a self, key: &'a Key, offset: u64, len: u64) -> Reply<'a, Bytes> {
+        Box::pin(self.read_part(key, offset, len))
+    }
+
+    fn head<'a>(&'a self, key: &'a Key) -> Reply<'a, Option<ObjectInfo>> {
+        Box::pin(self.look(key))
+    }
+
+    fn list<'a>(&'a self, prefix: &'a str, after: Option<&'a str>) -> Reply<'a, Vec<ObjectInfo>> {
+        Box::pin(self.list_all(prefix, after))
+    }
+
+    fn delete<'a>(&'a self, key: &'a Key) -> Reply<'a, ()> {
+        Box::pin(async move {
+            self.count(Operation::Delete);
+            self.patient.delete(key.as_str()).await.map_err(self.sorted(Operation::Delete, key.as_str()))
+        })
+    }
+
+    fn put_if_absent<'a>(&'a self, key: &'a Key, body: Bytes, sha256: [u8; 32]) -> Reply<'a, Conditional> {
+        Box::pin(async move {
+            self.admit(key, &body, sha256)?;
+            match self.send(key, body, true).await {
+                Ok(()) => Ok(Conditional::Written),
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(Conditional::Refused),
+                Err(error) => Err(error),
+            }
+        })
+    }
+
+    fn now(&self) -> Timestamp {
+        self.time.now()
+    }
+
+    fn has_clock(&self) -> bool {
+        self.time.is_from_store()
+    }
+
+    fn requests(&self) -> Requests {
+        self.tally.total()
+    }
+
+    fn describe(&self) -> String {
+        self.name.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_and_stay_below_their_bounds() {
+        let (min, max) = (Duration::from_millis(500), Duration::from_mins(1));
+        for again in 0..40 {
+            let bound = min.saturating_mul(1 << again.min(20)).min(max);
+            assert!(jittered(min, max, again) <= bound);
+        }
+        let some: Vec<_> = (0..8).map(|_| jittered(min, max, 9)).collect();
+        assert!(some.iter().any(|wait| *wait != some[0]), "they are drawn, not counted");
+    }
+}

@@ -1,0 +1,200 @@
+//! The wire between opendal and a server: counts, times and understands what goes over it.
+//!
+//! opendal retries, pages and looks up inside one call, and hides the headers. So its HTTP
+//! transport is wrapped: here each request is counted, the server's `Date` is heard, a request
+//! and its answer get time by their size, and a refusal is read while its code is still there.
+//! TLS is OpenSSL's, by reqwest; the other path uses another engine.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use dualsync_model::time::Timestamp;
+use futures::Stream;
+use http::header::{DATE, RANGE};
+use http::{Method, Request, Response, StatusCode};
+use opendal::{Buffer, Error, ErrorKind as DalKind, HttpBody, HttpTransport, Result};
+use opendal_http_transport_reqwest::ReqwestTransport;
+use tokio::time::{Sleep, sleep, timeout};
+
+use crate::contract::{ErrorKind, Key, Operation};
+use crate::refusal::{Refusal, network_kind};
+use crate::tally::Tally;
+use crate::time::ToldTime;
+
+/// What any request may take before its answer begins.
+const ANSWER_TIME: Duration = Duration::from_mins(1);
+
+/// Bytes a second that a line has at least; a slower one counts as broken.
+const SLOWEST: u64 = 32 * 1024;
+
+/// Longest gap between two pieces of an answer.
+const GAP: Duration = Duration::from_mins(1);
+
+/// Longest body of a refusal that is read, bytes.
+const REFUSAL_BYTES_MAX: u64 = 64 * 1024;
+
+/// Time for a request with a body of `len` bytes: a minute, and what a slow line needs.
+pub(crate) fn time_for(len: u64) -> Duration {
+    ANSWER_TIME.saturating_add(Duration::from_secs(len / SLOWEST))
+}
+
+/// A transport that keeps the books of one store.
+#[derive(Debug)]
+pub(crate) struct Wire {
+    transport: ReqwestTransport,
+    tally: Arc<Tally>,
+    time: Arc<ToldTime>,
+}
+
+impl Wire {
+    /// A wire that counts in `tally` and sets `time`.
+    pub(crate) fn new(tally: Arc<Tally>, time: Arc<ToldTime>) -> Self {
+        Self { transport: ReqwestTransport::default(), tally, time }
+    }
+}
+
+impl HttpTransport for Wire {
+    async fn fetch(&self, request: Request<Buffer>) -> Result<Response<HttpBody>> {
+        self.tally.count(operation(&request));
+        let in_part = request.headers().contains_key(RANGE);
+        let limit = time_for(request.body().len() as u64);
+        let response = match timeout(limit, self.transport.fetch(request)).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => return Err(told_apart(error)),
+            Err(_) => return Err(silence()),
+        };
+        let date = response.headers().get(DATE).and_then(|date| date.to_str().ok());
+        if let Some(now) = date.and_then(http_date) {
+            self.time.set_by_store(now);
+        }
+        if in_part && response.status() == StatusCode::OK {
+            // opendal would take the whole object for the part, and after a broken read add it to what it has.
+            return Err(Refusal::of_kind(ErrorKind::Unsupported).into());
+        }
+        let (parts, body) = response.into_parts();
+        if !parts.status.is_client_error() && !parts.status.is_server_error() {
+            return Ok(Response::from_parts(parts, watched(body, Key::OBJECT_BYTES_MAX)));
+        }
+        let text = watched(body, REFUSAL_BYTES_MAX).to_buffer().await.unwrap_or_default();
+        let refusal = Refusal::read(parts.status.as_u16(), &text.to_bytes());
+        if opendal_understands(parts.status) && refusal.kind() != ErrorKind::MissingBucket {
+            return Ok(Response::from_parts(parts, whole(text)));
+        }
+        Err(refusal.into())
+    }
+}
+
+/// Answers that its services tell apart themselves, by what was asked.
+fn opendal_understands(status: StatusCode) -> bool {
+    [StatusCode::NOT_FOUND, StatusCode::PRECONDITION_FAILED, StatusCode::RANGE_NOT_SATISFIABLE].contains(&status)
+}
+
+/// A body that was read and is handed on.
+fn whole(bytes: Buffer) -> HttpBody {
+    let length = bytes.len() as u64;
+    HttpBody::new(futures::stream::iter([Ok(bytes)]), Some(length))
+}
+
+/// What a request is for, as S3 and WebDAV put it.
+fn operation(request: &Request<Buffer>) -> Operation {
+    let query = request.uri().query().unwrap_or_default();
+    match *request.method() {
+        Method::HEAD => Operation::Head,
+        Method::DELETE => Operation::Delete,
+        Method::POST if query == "delete" => Operation::Delete,
+        Method::GET if query.contains("list-type=") || query.contains("prefix=") => Operation::List,
+        Method::GET => Operation::Get,
+        ref other if other.as_str() == "PROPFIND" => Operation::List,
+        _ => Operation::Put,
+    }
+}
+
+/// An error without an answer. Unknown names and bad certificates do not pass by themselves, so
+/// opendal, which takes both for temporary, is told not to try again.
+fn told_apart(error: Error) -> Error {
+    let kind = network_kind(&error);
+    if kind.may_retry() { error.set_temporary() } else { error.set_permanent() }
+}
+
+fn silence() -> Error {
+    Error::new(DalKind::Unexpected, "no answer within the time limit")
+        .set_source(std::io::Error::from(std::io::ErrorKind::TimedOut))
+        .set_temporary()
+}
+
+fn http_date(text: &str) -> Option<Timestamp> {
+    let date = opendal::raw::Timestamp::parse_rfc2822(text).ok()?;
+    Some(Timestamp::from_seconds(date.into_inner().as_second()))
+}
+
+/// `body`, which may neither pause too long nor grow beyond `most` bytes.
+fn watched(body: HttpBody, most: u64) -> HttpBody {
+    body.map_inner(|pieces| Box::new(Watched { pieces, left: most, gap: Box::pin(sleep(GAP)) }))
+}
+
+struct Watched {
+    pieces: Box<dyn Stream<Item = Result<Buffer>> + Send + Sync + Unpin>,
+    left: u64,
+    gap: Pin<Box<Sleep>>,
+}
+
+impl Stream for Watched {
+    type Item = Result<Buffer>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Buffer>>> {
+        let Poll::Ready(piece) = Pin::new(&mut self.pieces).poll_next(context) else {
+            ready!(self.gap.as_mut().poll(context));
+            return Poll::Ready(Some(Err(silence())));
+        };
+        self.gap.as_mut().reset(tokio::time::Instant::now() + GAP);
+        Poll::Ready(piece.map(|piece| {
+            let piece = piece.map_err(told_apart)?;
+            let left = self.left.checked_sub(piece.len() as u64);
+            self.left = left.ok_or_else(|| Error::from(Refusal::of_kind(ErrorKind::TooLarge)))?;
+            Ok(piece)
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_what_their_method_and_query_say() {
+        let check = |method: &str, uri: &str, expected| {
+            let request = Request::builder().method(method).uri(uri).body(Buffer::new()).unwrap();
+            assert_eq!(operation(&request), expected, "{method} {uri}");
+        };
+        check("PUT", "http://h/b/k", Operation::Put);
+        check("GET", "http://h/b/k", Operation::Get);
+        check("GET", "http://h/b?list-type=2&prefix=p", Operation::List);
+        check("HEAD", "http://h/b/k", Operation::Head);
+        check("DELETE", "http://h/b/k", Operation::Delete);
+        check("POST", "http://h/b?delete", Operation::Delete);
+        check("PROPFIND", "http://h/dav/", Operation::List);
+    }
+
+    #[test]
+    fn a_date_header_is_understood() {
+        let expected: Timestamp = "2026-11-20T02:00:00Z".parse().unwrap();
+        assert_eq!(http_date("Fri, 20 Nov 2026 02:00:00 GMT"), Some(expected));
+        assert_eq!(http_date("soon"), None);
+    }
+
+    #[test]
+    fn large_bodies_have_more_time_than_the_ten_seconds_of_opendal() {
+        assert_eq!(time_for(0), Duration::from_mins(1));
+        assert!(time_for(64 << 20) > Duration::from_mins(30));
+    }
+
+    #[tokio::test]
+    async fn a_body_is_cut_off_beyond_its_bound() {
+        let pieces = || futures::stream::iter([Ok(Buffer::from(vec![1; 6])), Ok(Buffer::from(vec![2; 6]))]);
+        assert_eq!(watched(HttpBody::new(pieces(), None), 12).to_buffer().await.unwrap().len(), 12);
+        let error = watched(HttpBody::new(pieces(), None), 11).to_buffer().await.unwrap_err();
+        assert_eq!(crate::dal::kind(&error), ErrorKind::TooLarge);
+    }
+}

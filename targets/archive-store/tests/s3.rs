@@ -1,0 +1,270 @@
+//! S3 by way of opendal: what goes over the wire, what comes back, and how failures are told.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
+
+mod servers {
+    pub mod garage;
+    pub mod loopback;
+    pub mod scripted;
+}
+
+use std::collections::HashMap;
+use std::error::Error as _;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use bytes::Bytes;
+use dualsync_archive_store::contract::{ErrorKind, Key, Store, StoreError};
+use dualsync_archive_store::digest::sha256;
+use dualsync_archive_store::probe;
+use dualsync_archive_store::service::{Patience, Service, ServiceStore};
+use dualsync_model::event::CapabilityState;
+use dualsync_model::time::Timestamp;
+use servers::garage::{BUCKET, Garage, REGION};
+use servers::scripted::{Scripted, refuses, says};
+
+const NOW: Timestamp = Timestamp::from_seconds(1_790_000_000);
+
+/// Tries often, waits next to nothing.
+const HASTY: Patience = Patience {
+    again_max: 3,
+    wait_min: Duration::from_micros(10),
+    wait_max: Duration::from_micros(20),
+    total: Duration::from_mins(1),
+};
+
+fn s3(endpoint: &str, id: &str, secret: &str, bucket: &str, region: &str) -> ServiceStore {
+    let options = [
+        ("endpoint", endpoint),
+        ("region", region),
+        ("bucket", bucket),
+        ("root", "web-01"),
+        ("access_key_id", id),
+        ("secret_access_key", secret),
+        ("checksum_algorithm", "md5"),
+        ("disable_config_load", "true"),
+        ("disable_ec2_metadata", "true"),
+    ];
+    let options: HashMap<String, String> = options.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    let service = Service { scheme: "s3".to_owned(), options, name: format!("bucket {bucket} at {endpoint}") };
+    ServiceStore::open(service, HASTY, NOW).unwrap()
+}
+
+fn scripted(lines: Vec<String>) -> (Scripted, ServiceStore) {
+    let server = Scripted::run(lines);
+    let store = s3(&server.endpoint, "AKIA", "secret", "b", REGION);
+    (server, store)
+}
+
+fn key(text: &str) -> Key {
+    Key::new(text).unwrap()
+}
+
+async fn put(store: &dyn Store) -> Result<(), StoreError> {
+    store.put(&key("volumes/1"), Bytes::from_static(b"abc"), sha256(b"abc")).await
+}
+
+#[tokio::test]
+async fn a_write_is_one_request_with_its_md5() {
+    let (server, store) = scripted(vec![says(200, &["Date: Fri, 20 Nov 2026 02:00:00 GMT", "ETag: \"x\""], "")]);
+    assert!(!store.has_clock());
+    put(&store).await.unwrap();
+    let asked = server.asked();
+    assert_eq!(asked.len(), 1);
+    assert!(asked[0].head[0].starts_with("PUT /b/web-01/volumes/1"), "{:?}", asked[0].head);
+    assert_eq!(asked[0].body, b"abc");
+    assert_eq!(asked[0].header("content-md5"), Some("kAFQmDzST7DWlj99KOF/cg=="));
+    assert_eq!((store.requests().put, store.requests().total()), (1, 1));
+    assert!(store.has_clock());
+    assert!((0..60).contains(&store.now().seconds_since("2026-11-20T02:00:00Z".parse().unwrap())));
+}
+
+#[tokio::test]
+async fn reads_and_looks_are_one_request_each() {
+    let (server, store) = scripted(vec![
+        says(200, &[], "0123456789"),
+        says(206, &["Content-Range: bytes 2-4/10"], "234"),
+        "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 10\r\n\r\n".to_owned(),
+        "HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".to_owned(),
+    ]);
+    let volume = key("volumes/1");
+    assert_eq!(store.get(&volume).await.unwrap(), b"0123456789"[..]);
+    assert_eq!(store.get_range(&volume, 2, 3).await.unwrap(), b"234"[..]);
+    assert_eq!(store.head(&volume).await.unwrap().unwrap().size, 10);
+    assert_eq!(store.head(&volume).await.unwrap(), None);
+    let asked = server.asked();
+    assert_eq!(asked.len(), 4);
+    assert_eq!(asked[1].header("range"), Some("bytes=2-4"));
+    let requests = store.requests();
+    assert_eq!((requests.get, requests.head, requests.total()), (2, 2, 4));
+}
+
+#[tokio::test]
+async fn each_refusal_has_its_kind_and_only_passing_ones_are_repeated() {
+    for (status, code, kind, tries) in [
+        (403, "InvalidAccessKeyId", ErrorKind::BadCredentials, 1),
+        (403, "SignatureDoesNotMatch", ErrorKind::BadCredentials, 1),
+        (403, "AccessDenied", ErrorKind::Denied, 1),
+        (403, "RequestTimeTooSkewed", ErrorKind::ClockSkew, 1),
+        (404, "NoSuchBucket", ErrorKind::MissingBucket, 1),
+        (400, "BadDigest", ErrorKind::Checksum, 1),
+        (507, "InsufficientStorage", ErrorKind::Full, 1),
+        (503, "SlowDown", ErrorKind::Throttled, 4),
+    ] {
+        let (server, store) = scripted(vec![refuses(status, code)]);
+        let error = put(&store).await.unwrap_err();
+        assert_eq!(error.kind(), kind, "{code}: {error:?}");
+        assert!(error.to_string().starts_with("writing 'volumes/1' at bucket b at http://"), "{error}");
+        assert!(format!("{:?}", error.source().unwrap()).contains(code), "{error:?}");
+        assert!(!error.hint().is_empty());
+        assert_eq!(server.asked().len(), tries, "{code}");
+        let (server, store) = scripted(vec![refuses(status, code)]);
+        assert_eq!(store.list("p/", None).await.unwrap_err().kind(), kind, "{code}");
+        assert_eq!(server.asked().len(), tries, "{code}");
+    }
+}
+
+#[tokio::test]
+async fn a_write_whose_answer_was_lost_is_looked_for_and_not_repeated() {
+    let found = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 3\r\n\r\n".to_owned();
+    let (server, store) = scripted(vec![refuses(500, "InternalError"), found, says(200, &[], "abc")]);
+    put(&store).await.unwrap();
+    let methods: Vec<_> =
+        server.asked().iter().map(|asked| asked.head[0].split(' ').next().unwrap().to_owned()).collect();
+    assert_eq!(methods, ["PUT", "HEAD", "GET"]);
+}
+
+#[tokio::test]
+async fn a_write_that_did_not_arrive_is_repeated_and_other_bytes_are_an_error() {
+    let missing = "HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".to_owned();
+    let (server, store) = scripted(vec![refuses(502, ""), missing, says(200, &[], "")]);
+    put(&store).await.unwrap();
+    assert_eq!(server.asked().len(), 3);
+    let longer = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 4\r\n\r\n".to_owned();
+    let (_server, store) = scripted(vec![refuses(502, ""), longer]);
+    assert_eq!(put(&store).await.unwrap_err().kind(), ErrorKind::AlreadyExists);
+}
+
+#[tokio::test]
+async fn a_body_that_ends_early_is_read_on_from_there() {
+    let short = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 10\r\n\r\n0123".to_owned();
+    let (server, store) = scripted(vec![short.clone(), says(206, &["Content-Range: bytes 4-9/10"], "456789")]);
+    assert_eq!(store.get(&key("v")).await.unwrap(), b"0123456789"[..]);
+    let asked = server.asked();
+    assert_eq!((asked.len(), store.requests().get, asked[1].header("range")), (2, 2, Some("bytes=4-")));
+    // A server that answers with the whole instead must not have it added to the first part.
+    let (_server, store) = scripted(vec![short.clone(), says(200, &[], "0123456789")]);
+    assert_eq!(store.get(&key("v")).await.unwrap_err().kind(), ErrorKind::Unsupported);
+    let (_server, store) = scripted(vec![short, refuses(500, "InternalError")]);
+    assert_eq!(store.get(&key("v")).await.unwrap_err().kind(), ErrorKind::Unavailable);
+}
+
+#[tokio::test]
+async fn a_range_beyond_the_end_is_no_reason_to_try_again() {
+    for answer in [refuses(416, "InvalidRange"), says(206, &["Content-Range: bytes 7-9/10"], "789")] {
+        let (server, store) = scripted(vec![answer]);
+        assert_eq!(store.get_range(&key("v"), 7, 5).await.unwrap_err().kind(), ErrorKind::Truncated);
+        assert_eq!(server.asked().len(), 1);
+    }
+}
+
+fn page(names: &[&str], next: Option<&str>) -> String {
+    let object = |name: &&str| {
+        format!(
+            "<Contents><Key>web-01/{name}</Key><LastModified>2026-11-20T02:00:00.000Z</LastModified><ETag>x</ETag><Size>3</Size></Contents>"
+        )
+    };
+    let objects: String = names.iter().map(object).collect();
+    let token = next.map_or(String::new(), |next| format!("<NextContinuationToken>{next}</NextContinuationToken>"));
+    let more = next.is_some();
+    let document = format!("<ListBucketResult><IsTruncated>{more}</IsTruncated>{token}{objects}</ListBucketResult>");
+    says(200, &["Content-Type: application/xml"], &document)
+}
+
+#[tokio::test]
+async fn a_listing_is_all_pages_or_an_error() {
+    let (server, store) = scripted(vec![page(&["p/web/2", "p/web/3"], Some("t1")), page(&["p/web/4"], None)]);
+    let found = store.list("p/we", Some("p/web/1")).await.unwrap();
+    assert_eq!(found.iter().map(|info| info.key.as_str()).collect::<Vec<_>>(), ["p/web/2", "p/web/3", "p/web/4"]);
+    assert!(found.iter().all(|info| info.size == 3 && info.modified.to_string() == "2026-11-20T02:00:00Z"));
+    let asked = server.asked();
+    assert_eq!((asked.len(), store.requests().list, store.requests().total()), (2, 2, 2));
+    assert!(asked[0].head[0].contains("prefix=web-01/p/we") && asked[0].head[0].contains("start-after="), "{asked:?}");
+    let (_server, store) = scripted(vec![page(&["p/web/2"], Some("t1")), refuses(403, "AccessDenied")]);
+    assert_eq!(store.list("p/", None).await.unwrap_err().kind(), ErrorKind::Denied);
+}
+
+#[tokio::test]
+async fn an_unknown_host_and_a_closed_port_are_two_things() {
+    let store = s3("https://nonexistent.invalid", "AKIA", "secret", "b", REGION);
+    let error = put(&store).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::UnknownHost, "{error:?}");
+    assert_eq!(store.list("", None).await.unwrap_err().kind(), ErrorKind::UnknownHost);
+    assert_eq!(store.requests().total(), 2, "an unknown name is not asked for again");
+    let closed = format!("http://127.0.0.1:{}", servers::loopback::unused_port());
+    let error = put(&s3(&closed, "AKIA", "secret", "b", REGION)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+}
+
+#[tokio::test]
+async fn a_self_made_certificate_is_refused_at_once() {
+    let home = tempfile::tempdir().unwrap();
+    let at = |name: &str| home.path().join(name).to_str().unwrap().to_owned();
+    let (certificate, private) = (at("certificate.pem"), at("private.pem"));
+    let request = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost";
+    let made =
+        Command::new("openssl").args(request.split(' ')).args(["-out", &certificate, "-keyout", &private]).output();
+    assert!(made.unwrap().status.success());
+    let mut server = Command::new("openssl")
+        .args(["s_server", "-www", "-accept", "127.0.0.1:0", "-cert", &certificate, "-key", &private])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(server.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let line = lines.find(|line| line.starts_with("ACCEPT ")).unwrap();
+    let port = line.rsplit(':').next().unwrap();
+    let store = s3(&format!("https://localhost:{port}"), "AKIA", "secret", "b", REGION);
+    let (written, listed) = (put(&store).await, store.list("", None).await);
+    server.kill().unwrap();
+    server.wait().unwrap();
+    assert_eq!(written.unwrap_err().kind(), ErrorKind::BadCertificate);
+    assert_eq!(listed.unwrap_err().kind(), ErrorKind::BadCertificate);
+    assert_eq!(store.requests().total(), 2);
+}
+
+#[tokio::test]
+async fn a_service_that_is_not_built_in_is_told_clearly() {
+    let service = Service { scheme: "ftp".to_owned(), options: HashMap::new(), name: "ftp target nas".to_owned() };
+    let error = ServiceStore::open(service, HASTY, NOW).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(error.to_string().starts_with("opening ftp target nas failed: the store or this build"), "{error}");
+}
+
+#[tokio::test]
+async fn a_real_server_tells_wrong_keys_secrets_buckets_and_regions_apart() {
+    let Some(garage) = Garage::run() else { return };
+    let check = async |id: &str, secret: &str, bucket: &str, region: &str, expected| {
+        let error = put(&s3(&garage.endpoint, id, secret, bucket, region)).await.unwrap_err();
+        assert_eq!(error.kind(), expected, "{error:?}");
+    };
+    let Garage { id, secret, .. } = &garage;
+    check("GK111111111111111111111111", secret, BUCKET, REGION, ErrorKind::BadCredentials).await;
+    check(id, "1111", BUCKET, REGION, ErrorKind::BadCredentials).await;
+    check(id, secret, "nowhere", REGION, ErrorKind::MissingBucket).await;
+    check(id, secret, BUCKET, "elsewhere", ErrorKind::Misconfigured).await;
+}
+
+#[tokio::test]
+async fn a_real_server_is_probed_and_nothing_is_left() {
+    let Some(garage) = Garage::run() else { return };
+    let store = s3(&garage.endpoint, &garage.id, &garage.secret, BUCKET, REGION);
+    let found = probe(&store, NOW).await.unwrap();
+    let state = |name: &str| found.iter().find(|capability| capability.name == name).unwrap().state;
+    assert_eq!(state("round_trip"), CapabilityState::Enforced, "{found:?}");
+    assert_eq!(state("delete"), CapabilityState::Enforced, "{found:?}");
+    assert_ne!(state("conditional_put"), CapabilityState::Failed, "{found:?}");
+    assert_eq!(state("clock"), CapabilityState::Failed, "the job of this test is from another year: {found:?}");
+    assert_eq!(store.list("", None).await.unwrap(), []);
+}

@@ -11,7 +11,7 @@ use dualsync_model::time::Timestamp;
 use futures::future::join_all;
 
 use crate::args::Global;
-use crate::exit::{UsageError, with_causes};
+use crate::exit::UsageError;
 use crate::history::History;
 use crate::job;
 use crate::listen::{Heard, listen};
@@ -82,7 +82,7 @@ impl<'a> App<'a> {
         let mechanism = target.mechanism;
         let log = self.state.log(self.now, &target.target.name, job::verb(&task));
         let job = job::job(target, &self.state, clock::now(), bandwidth, task);
-        Writer::start(mechanism, self.program(mechanism)?, &job, self.limits(), &log).await
+        Writer::start(mechanism, self.program(mechanism)?, &job, self.limits(), &log, self.output.echo()).await
     }
 
     /// Starts and hears a task to its end.
@@ -143,16 +143,26 @@ impl<'a> App<'a> {
             target: target.target.name.clone(),
             mechanism: target.mechanism,
             points: heard.points,
-            problem: heard.error.as_ref().map(|error| with_causes(error)),
             error: heard.error,
         }
+    }
+
+    /// The target where the copies of a source belong; `None` for a source that is not configured.
+    fn home(&self, source: &SourceName, mechanism: Mechanism) -> Option<String> {
+        let source = self.settings.source(source.as_str())?;
+        Some(self.settings.target(source, mechanism).target.name.clone())
     }
 
     /// Both sides merged, oldest first.
     pub fn rows(&self, answers: &[Answer]) -> anyhow::Result<Vec<Row>> {
         let locks = self.state.locks();
         let history = self.history()?;
-        let mut rows = listing::merge(answers, &history, |source| RunLock::is_held(&locks, source));
+        let mut rows = listing::merge(
+            answers,
+            &history,
+            |source, mechanism| self.home(source, mechanism),
+            |source| RunLock::is_held(&locks, source),
+        );
         retention::explain(&mut rows, &self.settings, &history, self.now);
         Ok(rows)
     }

@@ -101,11 +101,15 @@ back without this server and without dualsync.
 
 Examples:
   dualsync init
+  dualsync init --config ./dualsync.toml --preset directories
   dualsync init --sheet /media/usb/recovery-sheet.txt")]
 pub struct InitArgs {
     /// Write the recovery sheet to a new file (mode 0600) instead of the terminal
     #[arg(long, value_name = "FILE")]
     pub sheet: Option<PathBuf>,
+    /// The preset to write where there is no configuration
+    #[arg(long, value_name = "NAME")]
+    pub preset: Option<String>,
 }
 
 /// `dualsync run`.

@@ -39,8 +39,8 @@ pub enum CopyError {
     #[error(transparent)]
     Writer(#[from] WriterError),
     /// The program did its work, but on a moment that did not hold.
-    #[error("the snapshot did not hold until everything was read, so the {0} copy was not committed")]
-    Moment(Mechanism, #[source] Invalid),
+    #[error("the snapshot did not hold until everything was read")]
+    Moment(#[source] Invalid),
 }
 
 /// The moment that both read, with the number of those that still do.
@@ -137,7 +137,7 @@ async fn follow(
                 let valid = reader.0.still_valid();
                 drop(reader);
                 writer.answer(if valid.is_ok() { Command::Commit } else { Command::Abort }).await;
-                end.error = valid.err().map(|invalid| CopyError::Moment(mechanism, invalid));
+                end.error = valid.err().map(CopyError::Moment);
             }
             Event::Committed(committed) if reader.is_none() && end.error.is_none() => end.committed = Some(committed),
             Event::Summary(summary) if end.committed.is_some() => {

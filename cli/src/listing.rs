@@ -11,6 +11,7 @@ use dualsync_model::job::Class;
 use dualsync_model::time::{Date, Timestamp};
 use serde::Serialize;
 
+use crate::exit::with_causes;
 use crate::history::{CopyRecord, History, Started};
 use crate::mechanism::{Mechanism, Pair};
 use crate::writer::WriterError;
@@ -24,8 +25,6 @@ pub struct Answer {
     pub mechanism: Mechanism,
     /// Its copies; empty too when it did not answer.
     pub points: Vec<Point>,
-    /// Why it did not answer, in words.
-    pub problem: Option<String>,
     /// Why it did not answer.
     pub error: Option<WriterError>,
 }
@@ -122,8 +121,14 @@ pub const fn word(state: CopyState) -> &'static str {
 /// The copies of one point, with who told of them.
 type Found<'a> = Pair<Option<(&'a Answer, &'a Point)>>;
 
-/// All points, oldest first. `running` tells whether a run of a source works right now.
-pub fn merge(answers: &[Answer], history: &History, running: impl Fn(&SourceName) -> bool) -> Vec<Row> {
+/// All points, oldest first. `home` is the target where a source's copies of a mechanism belong, and
+/// `running` tells whether a run of a source works right now.
+pub fn merge(
+    answers: &[Answer],
+    history: &History,
+    home: impl Fn(&SourceName, Mechanism) -> Option<String>,
+    running: impl Fn(&SourceName) -> bool,
+) -> Vec<Row> {
     let mut found: BTreeMap<(Timestamp, PointId), Found<'_>> = BTreeMap::new();
     for answer in answers {
         for point in &answer.points {
@@ -135,7 +140,10 @@ pub fn merge(answers: &[Answer], history: &History, running: impl Fn(&SourceName
             }
         }
     }
-    let mut rows: Vec<_> = found.into_iter().filter_map(|((_, id), pair)| row(&id, &pair, answers, history)).collect();
+    let row = |((_, id), pair): ((Timestamp, PointId), Found<'_>)| {
+        row(&id, &pair, history, |mechanism| absent(answers, mechanism, home(id.source(), mechanism)))
+    };
+    let mut rows: Vec<_> = found.into_iter().filter_map(row).collect();
     for (started, finished) in history.runs() {
         let in_work = finished.is_none() && running(started.point.source());
         mark(&mut rows, started, finished.map(|end| &end.copies), in_work);
@@ -144,12 +152,12 @@ pub fn merge(answers: &[Answer], history: &History, running: impl Fn(&SourceName
     rows
 }
 
-fn row(id: &PointId, pair: &Found<'_>, answers: &[Answer], history: &History) -> Option<Row> {
+fn row(id: &PointId, pair: &Found<'_>, history: &History, absent: impl Fn(Mechanism) -> CopyRow) -> Option<Row> {
     // The device's size says more than the sum of the files.
     let (_, point) = pair.block.or(pair.archive)?;
     let mut copies = Pair::new(|mechanism| match pair.get(mechanism) {
         Some((answer, point)) => present(answer, point, history),
-        None => absent(mechanism, answers),
+        None => absent(mechanism),
     });
     if let (Some((_, block)), Some((_, archive))) = (&pair.block, &pair.archive)
         && block.snapshot_id != archive.snapshot_id
@@ -193,11 +201,15 @@ fn present(answer: &Answer, point: &Point, history: &History) -> CopyRow {
 }
 
 /// No manifest: the copy is missing, or nobody knows, because its target did not answer.
-fn absent(mechanism: Mechanism, answers: &[Answer]) -> CopyRow {
-    let silent = answers.iter().find(|answer| answer.mechanism == mechanism && answer.problem.is_some());
+fn absent(answers: &[Answer], mechanism: Mechanism, home: Option<String>) -> CopyRow {
+    let is_home = |answer: &&Answer| home.as_ref().is_none_or(|home| answer.target == *home);
+    let silent = answers
+        .iter()
+        .filter(is_home)
+        .find_map(|answer| answer.error.as_ref().filter(|_| answer.mechanism == mechanism));
     CopyRow {
-        target: silent.map(|answer| answer.target.clone()),
-        problems: silent.and_then(|answer| answer.problem.clone()).into_iter().collect(),
+        target: home,
+        problems: silent.map(|error| with_causes(error)).into_iter().collect(),
         ..CopyRow::bare(if silent.is_some() { CopyState::Error } else { CopyState::Missing })
     }
 }
@@ -287,7 +299,7 @@ mod tests {
 
     fn answer(mechanism: Mechanism, days: &[u8]) -> Answer {
         let points = days.iter().map(|day| point(*day)).collect();
-        Answer { target: format!("{mechanism}-place"), mechanism, points, problem: None, error: None }
+        Answer { target: format!("{mechanism}-home"), mechanism, points, error: None }
     }
 
     fn started(day: u8) -> Record {
@@ -317,7 +329,7 @@ mod tests {
         running: bool,
         expected: &[(u8, CopyState, CopyState)],
     ) -> Vec<Row> {
-        let rows = merge(answers, &History::of(records), |_| running);
+        let rows = merge(answers, &History::of(records), |_, mechanism| Some(format!("{mechanism}-home")), |_| running);
         let expected: Vec<_> =
             expected.iter().map(|(day, block, archive)| (id(*day).to_string(), *block, *archive)).collect();
         assert_eq!(states(&rows), expected);
@@ -362,10 +374,10 @@ mod tests {
     #[test]
     fn a_target_that_does_not_answer_is_an_error_and_no_missing_copy() {
         let mut silent = answer(Mechanism::Archive, &[]);
-        silent.problem = Some("no route".into());
+        silent.error = Some(WriterError::silent(Mechanism::Archive, "everything"));
         let answers = [answer(Mechanism::Block, &[20]), silent];
         let rows = check(&answers, vec![], false, &[(20, CopyState::Available, CopyState::Error)]);
-        assert_eq!(rows[0].copies.archive.problems, ["no route"]);
+        assert!(rows[0].copies.archive.problems[0].contains("everything"));
     }
 
     #[test]
@@ -386,23 +398,23 @@ mod tests {
     fn copies_of_different_snapshots_are_no_pair() {
         let mut archive = answer(Mechanism::Archive, &[20]);
         archive.points[0].snapshot_id = "another".into();
-        let rows = merge(&[answer(Mechanism::Block, &[20]), archive], &History::default(), |_| false);
+        let rows = merge(&[answer(Mechanism::Block, &[20]), archive], &History::default(), |_, _| None, |_| false);
         assert!(rows[0].copies.block.problems[0].contains("different snapshots"));
     }
 
     #[test]
     fn the_json_has_the_documented_fields() {
         let answers = [answer(Mechanism::Block, &[20]), answer(Mechanism::Archive, &[])];
-        let rows = merge(&answers, &History::default(), |_| false);
+        let rows = merge(&answers, &History::default(), |_, mechanism| Some(format!("{mechanism}-home")), |_| false);
         assert_eq!(
             serde_json::to_value(&rows).unwrap(),
             serde_json::json!([{
                 "point": "web@20261120T020000Z", "source": "web", "business_date": "2026-11-19", "class": "auto",
                 "created_at": "2026-11-20T02:00:00Z", "size_bytes": 100, "reasons": [],
                 "copies": {
-                    "block": {"state": "available", "target": "block-place", "stored_bytes": 50, "added_bytes": 5,
+                    "block": {"state": "available", "target": "block-home", "stored_bytes": 50, "added_bytes": 5,
                         "duration_s": 7, "verified_at": null},
-                    "archive": {"state": "missing", "target": null, "stored_bytes": null, "added_bytes": null,
+                    "archive": {"state": "missing", "target": "archive-home", "stored_bytes": null, "added_bytes": null,
                         "duration_s": null, "verified_at": null},
                 },
             }])

@@ -29,6 +29,19 @@ pub struct Output {
     failed: RefCell<Option<io::Error>>,
 }
 
+/// Prints what a program says to people while it works; it goes along to the task that reads it.
+#[derive(Clone, Debug)]
+pub struct Echo {
+    bars: Option<MultiProgress>,
+}
+
+impl Echo {
+    /// One line, with the program's name in front.
+    pub fn line(&self, program: &str, line: &str) {
+        err(self.bars.as_ref(), &format!("{program}: {line}"));
+    }
+}
+
 /// How good or bad a line is; for people a colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -133,6 +146,11 @@ impl Output {
         }
     }
 
+    /// The programs' own words as they come, where `-v` asks for them.
+    pub fn echo(&self) -> Option<Echo> {
+        (self.verbose && !self.json).then(|| Echo { bars: self.bars.clone() })
+    }
+
     /// Something that did not stop the work.
     pub fn warn(&self, message: &str) {
         if self.json {
@@ -201,15 +219,8 @@ impl Output {
         }
     }
 
-    /// A line on standard error. Where that is gone there is nobody to tell.
     fn err(&self, line: &str) {
-        let print = || {
-            let _ = writeln!(io::stderr().lock(), "{line}");
-        };
-        match &self.bars {
-            Some(bars) => bars.suspend(print),
-            None => print(),
-        }
+        err(self.bars.as_ref(), line);
     }
 
     fn write(&self, mut stream: impl Write, bytes: &[u8]) {
@@ -222,6 +233,17 @@ impl Output {
         if error.kind() != io::ErrorKind::BrokenPipe {
             self.failed.borrow_mut().get_or_insert(error);
         }
+    }
+}
+
+/// A line on standard error, above the bars. Where that is gone there is nobody to tell.
+fn err(bars: Option<&MultiProgress>, line: &str) {
+    let print = || {
+        let _ = writeln!(io::stderr().lock(), "{line}");
+    };
+    match bars {
+        Some(bars) => bars.suspend(print),
+        None => print(),
     }
 }
 

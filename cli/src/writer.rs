@@ -33,6 +33,7 @@ use self::lines::{Line, Lines};
 use self::stderr::Tail;
 use crate::job;
 use crate::mechanism::Mechanism;
+use crate::output::Echo;
 
 /// After its last line, or after SIGTERM, a program has this long to go.
 const GOODBYE: Duration = Duration::from_secs(5);
@@ -147,13 +148,14 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Starts `program`, hands it `job` and hears its `hello`. Its standard error goes to `log`.
+    /// Starts `program`, hands it `job` and hears its `hello`. Its standard error goes to `log`, and to `echo`.
     pub async fn start(
         mechanism: Mechanism,
         program: &Path,
         job: &Job,
         limits: Limits,
         log: &Path,
+        echo: Option<Echo>,
     ) -> Result<Self, WriterError> {
         let failed = |source| WriterError::Start { program: program.to_owned(), source };
         let mut child = spawn::spawn(program, job::verb(&job.task)).map_err(failed)?;
@@ -161,9 +163,14 @@ impl Writer {
         else {
             return Err(failed(io::Error::other("a pipe is not there")));
         };
-        let (tail, log) = stderr::capture(stderr, log);
+        let name = programs::name(mechanism);
+        let (tail, log) = stderr::capture(stderr, log, move |line| {
+            if let Some(echo) = &echo {
+                echo.line(name, line);
+            }
+        });
         let mut writer = Self {
-            program: programs::name(mechanism),
+            program: name,
             group: child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw),
             child,
             stdin: Some(stdin),

@@ -1,25 +1,69 @@
 //! `dualsync init`: a configuration where there is none; repositories, keys and the recovery sheet where there is one.
 
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use anyhow::Context;
 use dualsync_config::target::TargetSettings;
 use dualsync_model::event::Repository;
 use dualsync_model::job::{InitTask, Keys, Task};
 use dualsync_model::outcome::Exit;
+use dualsync_presets::{preset, presets};
 use serde::Serialize;
 
 use crate::anchors;
 use crate::app::App;
 use crate::args::{Global, InitArgs};
-use crate::exit::{Ending, judge_writer, with_causes};
+use crate::exit::{Ending, UsageError, judge_writer, with_causes};
 use crate::output::Output;
 use crate::pin::pin;
 use crate::sheet::{self, Entry};
 use crate::writer::WriterError;
 
-/// Creates what is missing of both repositories.
+/// Which of the two it is, the file system says.
 pub async fn run(global: &Global, args: &InitArgs, output: &Output) -> anyhow::Result<Ending> {
+    if !global.config.exists() {
+        return write_preset(&global.config, args, output);
+    }
+    if let Some(preset) = &args.preset {
+        let message = format!("{} exists and is not replaced by the preset '{preset}'", global.config.display());
+        return Err(UsageError::new(message, "leave --preset out, or name another file with --config").into());
+    }
     let app = App::open(global, output)?;
     app.settings.check_policy()?;
     create(&app, args).await
+}
+
+/// Writes a new file that nothing else can be in the place of.
+fn write_preset(path: &Path, args: &InitArgs, output: &Output) -> anyhow::Result<Ending> {
+    let preset = match &args.preset {
+        Some(name) => preset(name).ok_or_else(|| unknown(name))?,
+        None => presets().first().context("no preset is built in")?,
+    };
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        std::fs::create_dir_all(folder).with_context(|| format!("{} could not be created", folder.display()))?;
+    }
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o644)
+        .open(path)
+        .with_context(|| format!("{} could not be created", path.display()))?;
+    file.write_all(preset.text.as_bytes())
+        .and_then(|()| file.sync_all())
+        .with_context(|| format!("{} could not be written", path.display()))?;
+    output.json(&serde_json::json!({"message_type": "config_written", "path": path, "preset": preset.name}));
+    output.say(&format!("wrote {}: {}", path.display(), preset.description));
+    output.say("next: set host, the two targets and the source in it, then run `dualsync init` again");
+    Ok(Ending::done())
+}
+
+/// A preset that is not there, with those that are.
+fn unknown(name: &str) -> UsageError {
+    let known: Vec<_> = presets().iter().map(|preset| format!("{} ({})", preset.name, preset.description)).collect();
+    UsageError::new(format!("there is no preset '{name}'"), format!("there are: {}", known.join("; ")))
 }
 
 /// One target after `init`.

@@ -4,7 +4,7 @@ use dualsync_model::outcome::Exit;
 
 use crate::app::App;
 use crate::args::ListArgs;
-use crate::exit::{Ending, judge_writer};
+use crate::exit::{Ending, judge_writer, with_causes};
 use crate::human;
 use crate::listing::{Answer, CopyRow, Row, word};
 use crate::mechanism::Mechanism;
@@ -75,10 +75,8 @@ pub fn ending(answers: &[Answer]) -> Ending {
     let silent: Vec<_> = answers.iter().filter_map(|answer| Some((answer, answer.error.as_ref()?))).collect();
     let Some((_, first)) = silent.first() else { return Ending::done() };
     let exits: Vec<Exit> = silent.iter().map(|(_, error)| judge_writer(error).0).collect();
-    let told: Vec<_> = silent
-        .iter()
-        .map(|(answer, _)| format!("{}: {}", answer.target, answer.problem.as_deref().unwrap_or("failed")))
-        .collect();
+    let told: Vec<_> =
+        silent.iter().map(|(answer, error)| format!("{}: {}", answer.target, with_causes(*error))).collect();
     Ending {
         exits,
         message: Some(format!("not every target answered: {}", told.join("; "))),

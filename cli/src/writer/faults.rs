@@ -47,7 +47,7 @@ impl Fake {
 
     async fn start(&self, limits: Limits) -> Result<Writer, WriterError> {
         let log = self.folder.path().join("log");
-        Writer::start(Mechanism::Block, &self.folder.path().join("fake"), &job(), limits, &log).await
+        Writer::start(Mechanism::Block, &self.folder.path().join("fake"), &job(), limits, &log, None).await
     }
 
     /// Reads to the end, or to the error.

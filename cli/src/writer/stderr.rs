@@ -31,11 +31,7 @@ impl Tail {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
-    fn push(&self, line: &[u8]) {
-        let text: String = String::from_utf8_lossy(line).chars().filter(|c| !c.is_control()).take(TAIL_CHARS).collect();
-        if text.trim().is_empty() {
-            return;
-        }
+    fn push(&self, text: String) {
         let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if lines.len() == TAIL_LINES {
             lines.pop_front();
@@ -44,8 +40,13 @@ impl Tail {
     }
 }
 
-/// Reads `stream` to its end in the background; the file is created 0600 with the first line.
-pub fn capture(stream: impl AsyncRead + Unpin + Send + 'static, log: &Path) -> (Tail, JoinHandle<()>) {
+/// Reads `stream` to its end in the background; the file is created 0600 with the first line, and each
+/// line is handed to `echo` as it comes, cleaned of control characters.
+pub fn capture(
+    stream: impl AsyncRead + Unpin + Send + 'static,
+    log: &Path,
+    echo: impl Fn(&str) + Send + 'static,
+) -> (Tail, JoinHandle<()>) {
     let tail = Tail::default();
     let kept = tail.clone();
     let mut log = Log { path: log.to_owned(), file: None, left: LOG_BYTES_MAX };
@@ -54,16 +55,25 @@ pub fn capture(stream: impl AsyncRead + Unpin + Send + 'static, log: &Path) -> (
         loop {
             match lines.next().await {
                 Ok(Line::Text(line) | Line::Cut(line)) => {
-                    kept.push(line);
                     log.write(line);
+                    if let Some(text) = clean(line) {
+                        echo(&text);
+                        kept.push(text);
+                    }
                 }
                 // The rest of an endless line is not read: the pipe fills and the hang limit ends it.
-                Ok(Line::TooLong(line)) => return kept.push(line),
+                Ok(Line::TooLong(line)) => return clean(line).into_iter().for_each(|text| kept.push(text)),
                 Ok(Line::End) | Err(_) => return,
             }
         }
     });
     (tail, task)
+}
+
+/// A line as it may be shown on a terminal; `None` for an empty one.
+fn clean(line: &[u8]) -> Option<String> {
+    let text: String = String::from_utf8_lossy(line).chars().filter(|c| !c.is_control()).take(TAIL_CHARS).collect();
+    (!text.trim().is_empty()).then_some(text)
 }
 
 struct Log {
@@ -98,9 +108,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("log");
         let text: String = ('a'..='t').flat_map(|letter| ["line ".to_owned(), format!("{letter}\x1b[31m\n")]).collect();
-        let (tail, task) = capture(std::io::Cursor::new(text.clone().into_bytes()), &log);
+        let (sender, echoed) = std::sync::mpsc::channel();
+        let echo = move |line: &str| sender.send(line.to_owned()).unwrap();
+        let (tail, task) = capture(std::io::Cursor::new(text.clone().into_bytes()), &log, echo);
         task.await.unwrap();
         assert_eq!(tail.lines().len(), TAIL_LINES);
+        assert_eq!(echoed.iter().count(), 20);
         assert_eq!(tail.lines().last().unwrap(), "line t[31m");
         assert_eq!(std::fs::read_to_string(&log).unwrap(), text);
         assert_eq!(std::fs::metadata(&log).unwrap().permissions().mode() & 0o777, 0o600);
@@ -108,7 +121,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_log_that_cannot_be_written_keeps_the_tail() {
-        let (tail, task) = capture(&b"why\n"[..], Path::new("/nonexistent/log"));
+        let (tail, task) = capture(&b"why\n"[..], Path::new("/nonexistent/log"), |_| {});
         task.await.unwrap();
         assert_eq!(tail.lines(), ["why"]);
     }

@@ -22,3 +22,5 @@ mod restore;
 mod setup;
 
 mod stop;
+
+mod semantics;

@@ -5,6 +5,27 @@ use std::os::unix::fs::PermissionsExt;
 use crate::site::{ARCHIVE, BLOCK, Site};
 
 #[test]
+fn without_a_configuration_a_commented_one_is_written_and_never_replaced() {
+    let site = Site::new();
+    let path = site.path("new/dualsync.toml");
+    let line = format!("init --config {}", path.display());
+    let ran = site.run(&line).ends(0);
+    assert!(ran.out.contains("next: "), "{}", ran.out);
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.contains("[[source]]") && text.lines().filter(|line| line.starts_with('#')).count() > 10, "{text}");
+    site.run(&format!("{line} --preset {}", "directories")).ends(2).tells("is not replaced");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+}
+
+#[test]
+fn an_unknown_preset_lists_those_that_are_there() {
+    let site = Site::new();
+    let path = site.path("new.toml");
+    site.run(&format!("init --preset x --config {}", path.display())).ends(2).tells("hint: there are: ");
+    assert!(!path.exists());
+}
+
+#[test]
 fn with_a_configuration_both_repositories_are_made_and_the_public_key_is_pinned() {
     let site = Site::new();
     let config = site.config();

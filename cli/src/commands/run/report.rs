@@ -141,7 +141,7 @@ fn exits(ends: &Pair<Option<CopyEnd>>) -> Vec<Exit> {
 fn judge(error: &CopyError) -> (Exit, Option<String>) {
     match error {
         CopyError::Writer(error) => judge_writer(error),
-        CopyError::Moment(..) => {
+        CopyError::Moment(_) => {
             (Exit::Failed, Some("make the snapshot last longer, or the first upload smaller".to_owned()))
         }
     }
@@ -150,7 +150,7 @@ fn judge(error: &CopyError) -> (Exit, Option<String>) {
 fn tail(error: &CopyError) -> Vec<String> {
     match error {
         CopyError::Writer(error) => error.tail().to_vec(),
-        CopyError::Moment(..) => Vec::new(),
+        CopyError::Moment(_) => Vec::new(),
     }
 }
 

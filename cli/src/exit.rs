@@ -265,6 +265,8 @@ pub fn usage(error: &clap::Error) -> Ending {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use dualsync_model::event::Failure;
 
     use super::*;
@@ -293,6 +295,12 @@ mod tests {
         check(end(failure(10, "repository_missing")), 10);
         check(end(failure(12, "wrong_key")), 12);
         check(end(failure(1, "store")), 1);
+        check(end(NoCopy("the block copy is missing".into())), 21);
+        check(end(WriterError::Hung { program: "dualsync-block", limit: Duration::from_secs(1), tail: vec![] }), 1);
+        let unreadable = std::io::Error::from(std::io::ErrorKind::NotFound);
+        check(end(ConfigError::Unreadable { path: "x.toml".into(), source: unreadable }), 2);
+        check(end(ConfigError::Wrong(vec![])), 2);
+        check(end(ConfigError::Policy(vec![])), 2);
     }
 
     #[test]

@@ -40,10 +40,13 @@ pub fn ago(then: Timestamp, now: Timestamp) -> String {
     if seconds < 0 { format!("in {length}") } else { format!("{length} ago") }
 }
 
-/// A count with its noun, `1 file`, `2 files`.
+/// A count with its noun, `1 file`, `2 files`, `3 entries`.
 pub fn count(number: u64, noun: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{number} {noun}{plural}")
+    match noun.strip_suffix('y') {
+        _ if number == 1 => format!("1 {noun}"),
+        Some(stem) => format!("{number} {stem}ies"),
+        None => format!("{number} {noun}s"),
+    }
 }
 
 /// Lays out rows under a heading, two spaces between columns, no trailing blanks.
@@ -102,7 +105,7 @@ mod tests {
         let now = Timestamp::from_seconds(10_000);
         assert_eq!(ago(Timestamp::from_seconds(9_940), now), "1m 0s ago");
         assert_eq!(ago(Timestamp::from_seconds(10_060), now), "in 1m 0s");
-        assert_eq!([count(1, "file"), count(2, "file")], ["1 file", "2 files"]);
+        assert_eq!([count(1, "file"), count(0, "file"), count(2, "entry")], ["1 file", "0 files", "2 entries"]);
     }
 
     #[test]

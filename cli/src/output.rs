@@ -151,10 +151,10 @@ impl Output {
         (self.verbose && !self.json).then(|| Echo { bars: self.bars.clone() })
     }
 
-    /// Something that did not stop the work.
+    /// Something that did not stop the work; on standard error, since a result may be one JSON value.
     pub fn warn(&self, message: &str) {
         if self.json {
-            self.json(&serde_json::json!({"message_type": "warning", "message": message}));
+            self.json_error(&serde_json::json!({"message_type": "warning", "message": message}));
         } else {
             self.err(&format!("{} {message}", self.painted("33", "warning:")));
         }

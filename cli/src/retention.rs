@@ -6,7 +6,7 @@ use dualsync_config::Settings;
 use dualsync_config::source::SourceSettings;
 use dualsync_model::job::Class;
 use dualsync_model::time::Timestamp;
-use dualsync_rules::retention::contract::RowState;
+use dualsync_rules::retention::contract::{self, RowState};
 use dualsync_rules::retention::copy::{Health, StoredCopy};
 use dualsync_rules::retention::facts::Facts;
 use dualsync_rules::retention::plan::{Plan, Verdict, plan};
@@ -14,7 +14,7 @@ use dualsync_rules::schedule::Slot;
 use dualsync_verify::report::{ContractRow, ContractState};
 use dualsync_verify::side::Side;
 
-use crate::history::History;
+use crate::history::{Finished, History};
 use crate::listing::Row;
 use crate::mechanism::Mechanism;
 
@@ -41,7 +41,7 @@ pub fn contract(
     let plan = plan_of(rows, source, settings, history, now);
     let side = |mechanism: Mechanism| {
         let country = settings.target(source, mechanism).claim.country.to_string();
-        let row = move |row: &dualsync_rules::retention::contract::Row| ContractRow {
+        let row = move |row: &contract::Row| ContractRow {
             source: source.name.clone(),
             date: row.date,
             mechanism: side_of(mechanism),
@@ -76,7 +76,7 @@ fn plan_of(rows: &[Row], source: &SourceSettings, settings: &Settings, history: 
     let started = history
         .runs()
         .filter(|(started, end)| {
-            let made = |end: &crate::history::Finished| {
+            let made = |end: &Finished| {
                 Mechanism::BOTH.into_iter().any(|side| end.copies.get(side).as_ref().is_some_and(|copy| copy.made))
             };
             *started.point.source() == source.name && started.class == Class::Auto && end.is_some_and(made)

@@ -1,5 +1,8 @@
 //! `dualsync list`: the points, with the state of both copies.
 
+use std::time::Duration;
+
+use dualsync_model::job::Class;
 use dualsync_model::outcome::Exit;
 
 use crate::app::App;
@@ -51,22 +54,22 @@ fn cells(app: &App<'_>, row: &Row) -> [String; 11] {
     [
         row.point.to_string(),
         row.business_date.to_string(),
-        class_word(row),
+        class_word(row.class).to_owned(),
         word(row.copies.block.state).to_owned(),
         word(row.copies.archive.state).to_owned(),
         if row.size_bytes > 0 { human::bytes(row.size_bytes) } else { String::new() },
         bytes(|copy| copy.stored_bytes),
         bytes(|copy| copy.added_bytes),
-        took.map(|seconds| human::duration(std::time::Duration::from_secs(seconds))).unwrap_or_default(),
+        took.map(|seconds| human::duration(Duration::from_secs(seconds))).unwrap_or_default(),
         verified.map(|then| human::ago(then, app.now)).unwrap_or_default(),
         row.reasons.join(", "),
     ]
 }
 
-fn class_word(row: &Row) -> String {
-    match row.class {
-        dualsync_model::job::Class::Auto => "auto".to_owned(),
-        dualsync_model::job::Class::Manual => "manual".to_owned(),
+const fn class_word(class: Class) -> &'static str {
+    match class {
+        Class::Auto => "auto",
+        Class::Manual => "manual",
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use dualsync_model::event::{Finding, Summary};
@@ -102,7 +103,7 @@ impl Order<'_> {
             kernel_mount: app.settings.source(self.point.source().as_str()).is_some(),
         };
         let progress = RefCell::new(app.output.progress("restore", &Pair::new(|side| side == mechanism)));
-        let began = std::time::Instant::now();
+        let began = Instant::now();
         let writer = app.start(target, None, Task::Restore(task)).await;
         let heard = listen(writer, |status| progress.borrow_mut().update(mechanism, status)).await;
         drop(progress);
@@ -176,7 +177,7 @@ impl Restored {
         if let Some(summary) = summary {
             app.output.say(&sentence(order, self.mechanism, summary, self.duration_s));
             if summary.exit_code == Exit::Incomplete.code() {
-                let text = format!("{} could not be restored as it was", human::count(summary.incomplete, "entry"));
+                let text = format!("{} could not be restored as they were", human::count(summary.incomplete, "entry"));
                 return Ending::with(vec![Exit::Incomplete], text, "the warnings name them");
             }
             return Ending::done();
@@ -202,7 +203,7 @@ fn sentence(order: &Order<'_>, mechanism: Mechanism, summary: &Summary, duration
     let (verb, end) = if order.args.dry_run {
         ("would restore", String::new())
     } else {
-        ("restored", format!(" in {}", human::duration(std::time::Duration::from_secs(duration_s))))
+        ("restored", format!(" in {}", human::duration(Duration::from_secs(duration_s))))
     };
     format!(
         "{verb} {} from the {mechanism} copy to {shape} {}: {}, {}{end}",

@@ -1,5 +1,7 @@
 //! `dualsync show`: everything about one point.
 
+use std::time::Duration;
+
 use dualsync_model::event::Point;
 
 use crate::app::App;
@@ -63,9 +65,10 @@ fn show_copy(line: &impl Fn(&str, &str), copy: &CopyRow) {
 fn show_manifest(line: &impl Fn(&str, &str), point: &Point) {
     line("  size", &human::bytes(point.size_bytes));
     line("  stored", &format!("{} ({} added)", human::bytes(point.stored_bytes), human::bytes(point.added_bytes)));
-    line("  took", &human::duration(std::time::Duration::from_secs(point.duration_s)));
+    line("  took", &human::duration(Duration::from_secs(point.duration_s)));
     if point.incomplete_entries > 0 {
-        line("  incomplete", &human::count(point.incomplete_entries, "entry could not be read as it was, entrie"));
+        let entries = human::count(point.incomplete_entries, "entry");
+        line("  incomplete", &format!("{entries} could not be read as they were"));
     }
     line("  manifest", &point.manifest);
     line("  sequence", &format!("{}, SHA-256 {}", point.anchor.sequence, point.anchor.sha256));

@@ -4,14 +4,18 @@ mod examine;
 
 mod evidence;
 
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
 
 use anyhow::Context;
+use dualsync_model::event::Point;
+use dualsync_model::id::PointId;
 use dualsync_model::outcome::Exit;
 use dualsync_verify::pair::{Copies, pair_up};
-use dualsync_verify::report::{PointReport, Report, Scope, TargetName};
+use dualsync_verify::report::{ContractRow, PointReport, Report, Scope, TargetName};
 use dualsync_verify::side::Both;
-use std::io::Write;
 
 use crate::app::App;
 use crate::args::VerifyArgs;
@@ -64,7 +68,7 @@ pub async fn run(app: &App<'_>, args: &VerifyArgs) -> anyhow::Result<Ending> {
     Ok(Ending::all(vec![list::ending(&answers), ending(&report)]))
 }
 
-fn points(answers: &[Answer], mechanism: Mechanism) -> Vec<dualsync_model::event::Point> {
+fn points(answers: &[Answer], mechanism: Mechanism) -> Vec<Point> {
     answers.iter().filter(|answer| answer.mechanism == mechanism).flat_map(|answer| answer.points.clone()).collect()
 }
 
@@ -84,7 +88,7 @@ fn pick(args: &VerifyArgs, rows: &[Row], pairs: Vec<Copies>) -> anyhow::Result<V
     Ok(pairs.into_iter().filter(|copies| point_of(copies).is_some_and(|point| wanted.contains(point))).collect())
 }
 
-fn point_of(copies: &Copies) -> Option<&dualsync_model::id::PointId> {
+fn point_of(copies: &Copies) -> Option<&PointId> {
     copies.block.as_ref().or(copies.archive.as_ref()).map(|point| &point.point)
 }
 
@@ -104,11 +108,7 @@ fn name(app: &App<'_>, target: Option<&String>) -> TargetName {
     TargetName { target, country }
 }
 
-fn contract(
-    app: &App<'_>,
-    args: &VerifyArgs,
-    rows: &[Row],
-) -> anyhow::Result<Vec<dualsync_verify::report::ContractRow>> {
+fn contract(app: &App<'_>, args: &VerifyArgs, rows: &[Row]) -> anyhow::Result<Vec<ContractRow>> {
     let history = app.history()?;
     let only = args.point.as_deref().and_then(source_of);
     let sources = app.settings.sources.iter().filter(|source| only.as_ref().is_none_or(|name| source.name == *name));
@@ -116,11 +116,11 @@ fn contract(
 }
 
 /// Keeps text and JSON under `state/reports`; the path of the text.
-fn save(app: &App<'_>, report: &Report) -> anyhow::Result<std::path::PathBuf> {
+fn save(app: &App<'_>, report: &Report) -> anyhow::Result<PathBuf> {
     let stem = format!("{}-{}", report.created_at.compact(), std::process::id());
     let write = |extension: &str, bytes: &[u8]| {
         let path = app.state.reports().join(format!("{stem}.{extension}"));
-        let open = || std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
+        let open = || OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
         open()
             .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
             .with_context(|| format!("the report {} could not be kept", path.display()))?;

@@ -191,6 +191,8 @@ fn the_date_of_a_run_is_that_of_its_night_and_a_missed_one_is_mended_first() {
     // The night of the 21st is missed: at two in the afternoon its date is due and still open.
     assert_eq!(date("2026-11-21 12:00:00"), "2026-11-20");
     assert_eq!(date("2026-11-21 12:30:00"), "2026-11-21");
+    // The night of the 23rd is missed; that of the 24th keeps its own date all the same.
+    assert_eq!(date("2026-11-24 01:00:00"), "2026-11-23");
 }
 
 #[test]

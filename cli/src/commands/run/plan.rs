@@ -4,7 +4,7 @@ use dualsync_config::source::{SnapshotDriver, SourceSettings};
 use dualsync_model::id::PointId;
 use dualsync_model::job::{Class, Place, Snapshot};
 use dualsync_model::time::{Date, Timestamp};
-use dualsync_rules::schedule::date_of_unscheduled_run;
+use dualsync_rules::schedule::{date_of_scheduled_run, date_of_unscheduled_run};
 use serde::Serialize;
 
 use crate::app::App;
@@ -16,15 +16,20 @@ use crate::mechanism::{Mechanism, Pair};
 /// Slots are looked for this far back: the longest time between two of them is a year.
 const SLOTS_BACK_S: i64 = 370 * 86_400;
 
-/// The date the point counts for: the last due one while it has no good point, else today's. A manual
-/// point counts for none and carries today's.
+/// The date the point counts for: that of the slot that has begun and is not due yet; else the last due one
+/// while it has no good point; else today's. A manual point counts for none and carries today's.
 pub fn business_date(app: &App<'_>, source: &SourceSettings, history: &History, now: Timestamp, manual: bool) -> Date {
     let today = app.settings.business_date(now);
     if manual {
         return today;
     }
     let slots = app.settings.slots(source, now.plus_seconds(-SLOTS_BACK_S), now);
-    date_of_unscheduled_run(&slots, now, today, |date| is_good(source, history, date))
+    let good = |date| is_good(source, history, date);
+    // Between a slot and its due time it is the slot's run, or a retry of it, whoever started it: a night
+    // that was missed before it must not take this night's point.
+    let in_slot = slots.iter().any(|slot| slot.at <= now && now < slot.due_at);
+    let scheduled = date_of_scheduled_run(&slots, now).filter(|date| in_slot && !good(*date));
+    scheduled.unwrap_or_else(|| date_of_unscheduled_run(&slots, now, today, good))
 }
 
 /// Whether both copies of a date were made. Without a history nothing is known and today is meant:

@@ -1,5 +1,11 @@
 //! Path one: block snapshots.
 
+pub mod files;
+
+pub mod facts;
+
+pub mod view;
+
 pub mod device;
 
 pub mod ext4;

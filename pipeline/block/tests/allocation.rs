@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "tests stop at the first surprise")]
 
+#[path = "machine/frozen.rs"]
+mod frozen;
 mod machine;
 
 use std::fs::File;
@@ -11,6 +13,7 @@ use std::path::Path;
 use dualsync_block::device::Source;
 use dualsync_block::ext4::{Allocation, Doubt};
 
+use self::frozen::Frozen;
 use self::machine::{LoopDevice, Mounted, has_loop_devices, has_programs, image, run, text};
 
 /// Which blocks `dumpe2fs` lists as free, and the block size.
@@ -156,7 +159,7 @@ fn a_frozen_file_system_is_certain_and_a_mounted_one_is_not() {
             assert!(matches!(doubt, Doubt::NotClean(_)), "{doubt}");
         }
         if options.len() == 2 {
-            let _frozen = mounted.freeze();
+            let _frozen = Frozen::new(&mounted);
             let source = Source::open(device.path(), true).unwrap();
             let allocation = Allocation::read(&source, 65_536).unwrap();
             assert!(allocation.free_bytes() > 30 << 20);

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "tests stop at the first surprise")]
 
+#[path = "machine/frozen.rs"]
+mod frozen;
 mod machine;
 
 use std::os::unix::fs::FileExt;
@@ -9,7 +11,8 @@ use std::path::Path;
 
 use dualsync_block::device::{ALIGNMENT, AlignedBuf, DeviceError, Source};
 
-use self::machine::{LoopDevice, Mounted, has_loop_devices, image, text};
+use self::frozen::Frozen;
+use self::machine::{LoopDevice, Mounted, has_loop_devices, has_programs, image, text};
 
 /// Where on the device the first block of `file` lies.
 fn first_block_offset(file: &Path) -> u64 {
@@ -21,13 +24,13 @@ fn first_block_offset(file: &Path) -> u64 {
 
 fn overwrite(file: &Path, byte: u8) {
     let file = std::fs::File::options().write(true).create(true).truncate(false).open(file).unwrap();
-    file.write_all_at(&[byte; 64 * 1024], 0).unwrap();
+    file.write_all_at(&vec![byte; 64 * 1024], 0).unwrap();
     file.sync_all().unwrap();
 }
 
 #[test]
 fn an_overwrite_in_place_between_two_reads_of_a_mounted_frozen_device_is_seen() {
-    if !has_loop_devices() {
+    if !has_loop_devices() || !has_programs(&["filefrag", "fsfreeze"]) {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -40,7 +43,7 @@ fn an_overwrite_in_place_between_two_reads_of_a_mounted_frozen_device_is_seen() 
     let mut buffer = AlignedBuf::new(64 * 1024);
     for (night, byte) in [b'a', b'b', b'c'].into_iter().enumerate() {
         overwrite(&file, byte);
-        let _frozen = mounted.freeze();
+        let _frozen = Frozen::new(&mounted);
         assert_eq!(first_block_offset(&file), offset, "night {night}: the overwrite was not in place");
         let source = Source::open(device.path(), true).unwrap();
         source.read_at(offset, &mut buffer).unwrap();

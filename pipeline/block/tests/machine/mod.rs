@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// Whether this machine offers root and loop devices; says "skipped" when not.
 pub fn has_loop_devices() -> bool {
@@ -19,7 +19,6 @@ pub fn has_loop_devices() -> bool {
 }
 
 /// Whether the programs that a test needs are installed; says "skipped" when not.
-#[allow(dead_code, reason = "not every test binary needs further programs")]
 pub fn has_programs(names: &[&str]) -> bool {
     let missing = names.iter().find(|name| {
         !["/usr/sbin", "/usr/bin", "/sbin", "/bin"].iter().any(|folder| Path::new(folder).join(name).exists())
@@ -94,25 +93,14 @@ impl Mounted {
     pub fn path(&self) -> &Path {
         &self.0
     }
-
-    /// Freezes it until the guard is dropped.
-    pub fn freeze(&self) -> Frozen<'_> {
-        run("fsfreeze", &["--freeze", text(&self.0)]);
-        Frozen(self)
-    }
 }
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg(&self.0).status();
-    }
-}
-
-/// A frozen file system.
-pub struct Frozen<'a>(&'a Mounted);
-
-impl Drop for Frozen<'_> {
-    fn drop(&mut self) {
-        let _ = Command::new("fsfreeze").arg("--unfreeze").arg(&self.0.0).status();
+        // A program that another test just started may hold a descriptor until it is executed.
+        let unmounted = Command::new("umount").arg(&self.0).stderr(Stdio::null()).status();
+        if !unmounted.is_ok_and(|status| status.success()) {
+            let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+        }
     }
 }

@@ -1,0 +1,423 @@
+//! Facts of real file systems, read through the view by the real program, against what `std` sees.
+
+#![expect(clippy::unwrap_used, reason = "tests stop at the first surprise")]
+
+mod machine;
+#[path = "machine/stored.rs"]
+mod stored;
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use dualsync_block::facts::{FactsError, Outcome, Question, facts};
+use dualsync_block::view::{ReaderError, Setup};
+use dualsync_model::event::{Event, Finding};
+use dualsync_model::fact::{EntryKind, Fact, FactState};
+use dualsync_model::path::RawPath;
+use dualsync_model::slice::Slice;
+
+use self::machine::{LoopDevice, Mounted, has_loop_devices, has_programs, image, run, text};
+use self::stored::{BLOCK_BYTES, Faults, ImageFile};
+
+/// A tree with one of everything; returns how many entries it has.
+fn fill(root: &Path) {
+    let deep = root.join("deep/er");
+    fs::create_dir_all(&deep).unwrap();
+    for number in 0..300_usize {
+        let bytes: Vec<u8> = (0..number * 700).map(|at| (at * number % 253).to_le_bytes()[0]).collect();
+        fs::write(deep.join(format!("file-{number}")), bytes).unwrap();
+    }
+    fs::write(root.join(OsStr::from_bytes(b"caf\xe9 \n")), b"raw name").unwrap();
+    fs::write(root.join("n".repeat(255)), b"long name").unwrap();
+    fs::hard_link(deep.join("file-7"), root.join("hard")).unwrap();
+    std::os::unix::fs::symlink("deep/../nowhere", root.join("link")).unwrap();
+    run("mkfifo", &[text(&root.join("fifo"))]);
+    run("mknod", &[text(&root.join("null")), "c", "1", "3"]);
+    run("mknod", &[text(&root.join("disk")), "b", "259", "70000"]);
+    let sparse = File::create(root.join("sparse")).unwrap();
+    sparse.set_len(50 << 20).unwrap();
+    sparse.write_all_at(b"island", 30 << 20).unwrap();
+    run("touch", &["-h", "-d", "1961-04-12T06:07:08.123456789Z", text(&root.join("link"))]);
+    run("touch", &["-d", "1969-12-31T23:59:59.5Z", text(&root.join("sparse"))]);
+    run("chown", &["1234:65534", text(&deep)]);
+    fs::set_permissions(deep.join("file-1"), fs::Permissions::from_mode(0o6751)).unwrap();
+    if Path::new("/usr/bin/setfattr").exists() {
+        run("setfattr", &["-n", "user.note", "-v", "hello", text(&deep.join("file-2"))]);
+        run("setfattr", &["-n", "trusted.t", "-v", "x", text(&deep)]);
+    }
+}
+
+/// What the kernel and `sha256sum` say of every entry of a mounted tree.
+fn expected(root: &Path, whole_seconds: bool) -> BTreeMap<RawPath, Fact> {
+    let mut found = BTreeMap::new();
+    let mut waiting = vec![root.to_owned()];
+    while let Some(path) = waiting.pop() {
+        let meta = fs::symlink_metadata(&path).unwrap();
+        let kind = match meta.mode() & 0o170_000 {
+            0o100_000 => EntryKind::File,
+            0o040_000 => EntryKind::Directory,
+            0o120_000 => EntryKind::Symlink,
+            0o010_000 => EntryKind::Fifo,
+            0o020_000 => EntryKind::CharDevice,
+            0o060_000 => EntryKind::BlockDevice,
+            other => panic!("{other:o}"),
+        };
+        if kind == EntryKind::Directory {
+            waiting.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        }
+        let is_device = matches!(kind, EntryKind::CharDevice | EntryKind::BlockDevice);
+        let raw = RawPath::new(path.strip_prefix(root).unwrap().as_os_str().as_bytes());
+        let nanos = if whole_seconds { 0 } else { u32::try_from(meta.mtime_nsec()).unwrap() };
+        let fact = Fact {
+            path: raw.clone(),
+            kind,
+            size: if matches!(kind, EntryKind::File | EntryKind::Symlink) { meta.len() } else { 0 },
+            mtime: dualsync_model::time::Timestamp::new(meta.mtime(), nanos).unwrap(),
+            mtime_whole_seconds: whole_seconds,
+            mode: meta.mode() & 0o7777,
+            uid: meta.uid(),
+            gid: meta.gid(),
+            link_target: (kind == EntryKind::Symlink)
+                .then(|| RawPath::new(fs::read_link(&path).unwrap().as_os_str().as_bytes())),
+            device: is_device.then(|| {
+                let device = meta.rdev();
+                (rustix::fs::major(device), rustix::fs::minor(device))
+            }),
+            xattrs: None,
+            hard_link: (kind != EntryKind::Directory && meta.nlink() > 1).then(|| meta.ino()),
+            sha256: (kind == EntryKind::File).then(|| sha256sum(&path)),
+            state: FactState::Good,
+        };
+        found.insert(raw, fact);
+    }
+    found
+}
+
+fn sha256sum(path: &Path) -> String {
+    let output = Command::new("sha256sum").stdin(File::open(path).unwrap()).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()[..64].to_owned()
+}
+
+struct Read {
+    outcome: Result<Outcome, FactsError>,
+    facts: Vec<Fact>,
+    findings: Vec<Finding>,
+}
+
+struct Ask<'a> {
+    image: &'a Path,
+    kernel_mount: bool,
+    slice: Option<Slice>,
+    faults: Arc<Faults>,
+}
+
+impl<'a> Ask<'a> {
+    fn of(image: &'a Path) -> Self {
+        Self { image, kernel_mount: true, slice: None, faults: Arc::default() }
+    }
+
+    fn read(&self) -> Read {
+        let state = tempfile::tempdir().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let setup = Setup {
+            program: PathBuf::from(env!("CARGO_BIN_EXE_dualsync-block")),
+            state: state.path().to_owned(),
+            kernel_mount: self.kernel_mount,
+            runtime: runtime.handle().clone(),
+        };
+        let point = "web@20261120T020000Z".parse().unwrap();
+        let question = Question { point: &point, target: "paris", slice: self.slice };
+        let (mut facts_seen, mut findings) = (Vec::new(), Vec::new());
+        let image = ImageFile::open(self.image, Arc::clone(&self.faults));
+        let outcome = facts(image, &question, &setup, &mut |event| match event {
+            Event::Fact(fact) => facts_seen.push(*fact),
+            Event::Finding(finding) => {
+                assert!(facts_seen.is_empty(), "findings come before the facts");
+                findings.push(finding);
+            }
+            _ => {}
+        });
+        let left = fs::read_dir(state.path().join("views")).map_or(0, Iterator::count);
+        assert_eq!(left, 0, "a view was left behind");
+        Read { outcome, facts: facts_seen, findings }
+    }
+}
+
+/// Compares all but the digest of extended attributes, which a test of its own looks at.
+fn assert_equal(read: &Read, expected: &BTreeMap<RawPath, Fact>) {
+    read.outcome.as_ref().unwrap();
+    assert!(read.facts.is_sorted_by(|a, b| a.path < b.path), "not in the common order");
+    let seen: BTreeMap<_, _> =
+        read.facts.iter().map(|fact| (fact.path.clone(), Fact { xattrs: None, ..fact.clone() })).collect();
+    for (path, fact) in expected {
+        assert_eq!(seen.get(path), Some(fact), "{path}");
+    }
+    assert_eq!(seen.len(), expected.len());
+}
+
+fn check_kernel_mount(make: &[&str], size_mib: u64) {
+    let folder = tempfile::tempdir().unwrap();
+    let image = image(folder.path(), "disk", size_mib, make);
+    let expected = {
+        let device = LoopDevice::attach(&image);
+        let mounted = Mounted::new(device.path(), &folder.path().join("mnt"), "rw");
+        fill(mounted.path());
+        expected(mounted.path(), false)
+    };
+    let read = Ask::of(&image).read();
+    assert_equal(&read, &expected);
+    assert!(read.findings.is_empty());
+    let outcome = read.outcome.unwrap();
+    assert_eq!((outcome.entries, outcome.damaged), (expected.len() as u64, 0));
+}
+
+#[test]
+fn the_facts_of_an_ext4_image_are_those_of_the_mounted_tree() {
+    if has_loop_devices() {
+        check_kernel_mount(&["mke2fs", "-q", "-F", "-t", "ext4"], 128);
+    }
+}
+
+#[test]
+fn the_facts_of_an_xfs_image_are_those_of_the_mounted_tree() {
+    if has_loop_devices() && has_programs(&["mkfs.xfs"]) {
+        check_kernel_mount(&["mkfs.xfs", "-q", "-f"], 512);
+    }
+}
+
+#[test]
+fn the_facts_of_a_btrfs_image_are_those_of_the_mounted_tree() {
+    if has_loop_devices() && has_programs(&["mkfs.btrfs"]) {
+        check_kernel_mount(&["mkfs.btrfs", "-q", "-f"], 256);
+    }
+}
+
+#[test]
+fn fuse2fs_tells_the_same_to_the_second() {
+    if !has_loop_devices() || !has_programs(&["fuse2fs", "fusermount3"]) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let image = image(folder.path(), "disk", 128, &["mke2fs", "-q", "-F", "-t", "ext4"]);
+    let expected = {
+        let device = LoopDevice::attach(&image);
+        let mounted = Mounted::new(device.path(), &folder.path().join("mnt"), "rw");
+        fill(mounted.path());
+        expected(mounted.path(), true)
+    };
+    let read = Ask { kernel_mount: false, ..Ask::of(&image) }.read();
+    assert_equal(&read, &expected);
+}
+
+#[test]
+fn what_was_fsynced_into_a_journal_is_told_as_it_would_boot() {
+    if !has_loop_devices() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let image = image(folder.path(), "disk", 128, &["mke2fs", "-q", "-F", "-t", "ext4"]);
+    let copy = folder.path().join("copy");
+    let expected = {
+        let device = LoopDevice::attach(&image);
+        let mounted = Mounted::new(device.path(), &folder.path().join("mnt"), "rw");
+        fill(mounted.path());
+        File::create(mounted.path().join("last")).unwrap().sync_all().unwrap();
+        run("sync", &["-f", text(mounted.path())]);
+        let late = File::create(mounted.path().join("late")).unwrap();
+        late.write_all_at(b"only the journal knows me", 0).unwrap();
+        late.sync_all().unwrap();
+        fs::copy(&image, &copy).unwrap();
+        expected(mounted.path(), false)
+    };
+    let before = sha256sum(&copy);
+    let read = Ask::of(&copy).read();
+    assert_equal(&read, &expected);
+    if has_programs(&["fuse2fs"]) {
+        let read = Ask { kernel_mount: false, ..Ask::of(&copy) }.read();
+        read.outcome.unwrap();
+        assert!(read.facts.iter().any(|fact| fact.path == RawPath::new("late") && fact.size == 25));
+    }
+    assert_eq!(sha256sum(&copy), before, "the stored image was written to");
+}
+
+#[test]
+fn extended_attributes_have_the_documented_digest() {
+    if !has_loop_devices() || !has_programs(&["setfattr"]) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let image = image(folder.path(), "disk", 32, &["mke2fs", "-q", "-F", "-t", "ext4"]);
+    {
+        let device = LoopDevice::attach(&image);
+        let mounted = Mounted::new(device.path(), &folder.path().join("mnt"), "rw");
+        fs::write(mounted.path().join("with"), b"").unwrap();
+        fs::write(mounted.path().join("without"), b"").unwrap();
+        run("setfattr", &["-n", "user.b", "-v", "2", text(&mounted.path().join("with"))]);
+        run("setfattr", &["-n", "user.a", "-v", "1", text(&mounted.path().join("with"))]);
+    }
+    let read = Ask::of(&image).read();
+    let xattrs_of =
+        |name: &str| read.facts.iter().find(|fact| fact.path == RawPath::new(name)).unwrap().xattrs.clone().unwrap();
+    let expected = folder.path().join("expected");
+    fs::write(&expected, b"\x06\0\0\0user.a\x01\0\0\x001\x06\0\0\0user.b\x01\0\0\x002").unwrap();
+    assert_eq!(xattrs_of("with"), sha256sum(&expected));
+    assert_eq!(xattrs_of("without"), "");
+}
+
+#[test]
+fn a_slice_lists_everything_and_reads_its_part() {
+    if !has_loop_devices() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let image = image(folder.path(), "disk", 128, &["mke2fs", "-q", "-F", "-t", "ext4"]);
+    {
+        let device = LoopDevice::attach(&image);
+        fill(Mounted::new(device.path(), &folder.path().join("mnt"), "rw").path());
+    }
+    let all = Ask::of(&image).read();
+    let mut hashed = 0;
+    for index in 1..=4 {
+        let slice = Slice::new(index, 4).unwrap();
+        let part = Ask { slice: Some(slice), ..Ask::of(&image) }.read();
+        assert_eq!(part.facts.len(), all.facts.len());
+        for (seen, whole) in part.facts.iter().zip(&all.facts) {
+            let expected = if whole.kind != EntryKind::File || slice.contains(whole.path.as_bytes()) {
+                whole.clone()
+            } else {
+                Fact { sha256: None, state: FactState::Skipped, ..whole.clone() }
+            };
+            assert_eq!(*seen, expected);
+            hashed += usize::from(seen.sha256.is_some());
+        }
+    }
+    assert_eq!(hashed, all.facts.iter().filter(|fact| fact.kind == EntryKind::File).count());
+}
+
+/// Where the first block of a file lies in the image.
+fn place_of(file: &Path) -> u64 {
+    let listing = run("filefrag", &["-b1024", "-e", text(file)]);
+    let line = listing.lines().find(|line| line.trim_start().starts_with("0:")).expect("an extent");
+    let first = line.split(':').nth(2).and_then(|part| part.split("..").next()).expect("an offset");
+    first.trim().parse::<u64>().unwrap() * 1024
+}
+
+#[test]
+fn a_damaged_block_is_laid_to_the_files_it_hits_and_no_others() {
+    if !has_loop_devices() || !has_programs(&["filefrag"]) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let image = image(folder.path(), "disk", 256, &["mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096"]);
+    let place = {
+        let device = LoopDevice::attach(&image);
+        let mounted = Mounted::new(device.path(), &folder.path().join("mnt"), "rw");
+        fill(mounted.path());
+        fs::write(mounted.path().join("victim"), vec![b'v'; 4 << 20]).unwrap();
+        run("sync", &["-f", text(mounted.path())]);
+        place_of(&mounted.path().join("victim"))
+    };
+    let good = Ask::of(&image).read();
+    for kernel_mount in [true, false] {
+        if !kernel_mount && !has_programs(&["fuse2fs"]) {
+            continue;
+        }
+        let faults = Arc::new(Faults::default());
+        faults.damaged.lock().unwrap().insert(place / BLOCK_BYTES + 9, "packs/aa/bad".to_owned());
+        let read = Ask { kernel_mount, faults, ..Ask::of(&image) }.read();
+        let outcome = read.outcome.unwrap();
+        assert_eq!((outcome.damaged, outcome.findings, outcome.entries), (1, 1, good.facts.len() as u64));
+        let [finding] = read.findings.as_slice() else { panic!("{:?}", read.findings) };
+        assert_eq!((finding.target.as_str(), finding.object.as_str()), ("paris", "packs/aa/bad"));
+        assert_eq!(finding.paths, [RawPath::new("victim")]);
+        for (seen, whole) in read.facts.iter().zip(&good.facts) {
+            if whole.path == RawPath::new("victim") {
+                assert!(matches!(&seen.state, FactState::Damaged { object, .. } if object == "packs/aa/bad"));
+                assert_eq!(seen.sha256, None);
+            } else {
+                assert_eq!((&seen.sha256, &seen.state), (&whole.sha256, &whole.state));
+            }
+        }
+    }
+}
+
+#[test]
+fn damage_anywhere_is_told_and_never_hangs_nor_invents_content() {
+    if !has_loop_devices() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let image = image(folder.path(), "disk", 64, &["mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-N", "4096"]);
+    {
+        let device = LoopDevice::attach(&image);
+        fill(Mounted::new(device.path(), &folder.path().join("mnt"), "rw").path());
+    }
+    let good: BTreeMap<_, _> = Ask::of(&image).read().facts.into_iter().map(|fact| (fact.path.clone(), fact)).collect();
+    for block in (1..512).step_by(17) {
+        let faults = Arc::new(Faults::default());
+        faults.damaged.lock().unwrap().insert(block, format!("packs/{block}"));
+        let read = Ask { faults, ..Ask::of(&image) }.read();
+        let Ok(outcome) = read.outcome else { continue };
+        for fact in &read.facts {
+            if fact.state == FactState::Good && fact.sha256.is_some() {
+                assert_eq!(fact.sha256, good[&fact.path].sha256, "block {block}: {}", fact.path);
+            }
+        }
+        let missing = good.len() != read.facts.len();
+        assert!(!missing || outcome.damaged > 0, "block {block}: entries are gone and nobody says why");
+        assert!(outcome.damaged == 0 || outcome.findings > 0, "block {block}");
+    }
+}
+
+#[test]
+fn a_store_that_gives_no_answer_is_no_damage() {
+    if !has_loop_devices() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let image = image(folder.path(), "disk", 128, &["mke2fs", "-q", "-F", "-t", "ext4"]);
+    {
+        let device = LoopDevice::attach(&image);
+        fill(Mounted::new(device.path(), &folder.path().join("mnt"), "rw").path());
+    }
+    for silent in [0..1024, 300..1024] {
+        let faults = Arc::new(Faults::default());
+        *faults.silent.lock().unwrap() = silent;
+        let read = Ask { faults, ..Ask::of(&image) }.read();
+        assert!(matches!(read.outcome, Err(FactsError::Store { .. })), "{:?}", read.outcome);
+        assert!(read.facts.is_empty() && read.findings.is_empty());
+    }
+}
+
+#[test]
+fn what_cannot_be_mounted_is_said_with_what_to_do() {
+    if !has_loop_devices() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let check = |image: &Path, kernel_mount: bool, message: &str, has_hint: bool| {
+        let read = Ask { kernel_mount, ..Ask::of(image) }.read();
+        let error = read.outcome.unwrap_err();
+        let FactsError::Reader { source: ReaderError::Failed { message: found, hint }, .. } = error else {
+            panic!("{error:?}");
+        };
+        assert!(found.contains(message), "{found}");
+        assert_eq!(hint.is_some(), has_hint, "{found}");
+    };
+    let empty = folder.path().join("empty");
+    File::create(&empty).unwrap().set_len(1 << 20).unwrap();
+    check(&empty, true, "holds no ext2", false);
+    let broken = image(folder.path(), "broken", 32, &["mke2fs", "-q", "-F", "-t", "ext4"]);
+    File::options().write(true).open(&broken).unwrap().write_all_at(&[0xff; 300], 1024 + 0x64).unwrap();
+    check(&broken, true, "the kernel does not mount the stored ext4", false);
+    if has_programs(&["mkfs.xfs"]) {
+        let xfs = image(folder.path(), "xfs", 512, &["mkfs.xfs", "-q", "-f"]);
+        check(&xfs, false, "only the kernel can mount xfs", true);
+    }
+}

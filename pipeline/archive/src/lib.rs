@@ -17,6 +17,10 @@ pub mod list;
 
 pub mod marks;
 
+pub mod restore;
+
+pub mod facts;
+
 pub mod globs;
 
 pub mod contents;

@@ -127,6 +127,26 @@ impl Points {
 }
 
 impl Copy {
+    /// The copy of `point` alone, of several the newest: a listing and two requests, however many points there
+    /// are. Whether the chain around it is whole is the business of [`Points::load`].
+    pub async fn find(repository: &Repository, point: &PointId) -> Result<Self, PointError> {
+        let prefix = format!("{POINTS}{}/{}-", point.source(), point.time().compact());
+        let listing = repository.objects.list(&prefix).await?;
+        let mut copies = Vec::new();
+        let mut findings = Vec::new();
+        for key in manifest_keys(listing.iter().map(|info| info.key.as_str())) {
+            match open(repository, &key).await {
+                Ok(copy) => copies.push(copy),
+                Err(Refused::Store(error)) => return Err(error.into()),
+                Err(Refused::Wrong { kind, problem }) => {
+                    findings.push(finding(&repository.target, &key, kind, problem));
+                }
+            }
+        }
+        let newest = copies.into_iter().max_by(|a, b| order(a).cmp(&order(b)));
+        newest.ok_or_else(|| PointError::NoCopy { point: point.clone(), findings })
+    }
+
     /// Every object this point needs, after its digest was checked against the manifest.
     pub async fn refs(&self, objects: &Objects) -> Result<Vec<Ref>, PointError> {
         let point = || self.manifest.point.clone();

@@ -124,6 +124,15 @@ impl Applier {
         }
     }
 
+    /// Whether two names are there and mean one file.
+    pub fn are_one(&self, first: &RawPath, second: &RawPath) -> bool {
+        let identity = |path| {
+            let (folder, name) = self.target.folder(path).ok()?;
+            capture(folder.as_fd(), name, 0).ok().map(|found| found.identity)
+        };
+        identity(first).is_some_and(|first| identity(second) == Some(first))
+    }
+
     /// Opens a regular file that is there, for comparison.
     pub fn open(&self, path: &RawPath) -> Result<OwnedFd, ApplyError> {
         let (folder, name) = self.target.folder(path)?;

@@ -21,6 +21,8 @@ pub mod restore;
 
 pub mod facts;
 
+pub mod check;
+
 pub mod globs;
 
 pub mod contents;
@@ -58,3 +60,6 @@ pub mod codec;
 pub mod digest;
 
 pub mod format;
+
+#[cfg(test)]
+mod sample;

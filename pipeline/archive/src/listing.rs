@@ -89,6 +89,11 @@ impl Listing {
         self.segments.iter().map(|segment| segment.entries).sum()
     }
 
+    /// Keys of the segments, in their order.
+    pub fn keys(&self) -> Vec<String> {
+        self.segments.iter().map(SegmentRef::key).collect()
+    }
+
     /// Keeps the segments that can hold entries at or below one of `roots`; the root of the tree keeps all.
     #[must_use]
     pub fn narrowed(mut self, roots: &[RawPath]) -> Self {

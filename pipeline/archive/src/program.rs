@@ -14,9 +14,9 @@ use crate::events::Events;
 use crate::failure::{Fault, usage};
 use crate::input::Input;
 use crate::keys::KeyRefs;
-use crate::list;
 use crate::objects::Objects;
 use crate::repo::Repository;
+use crate::{check, facts, list, restore};
 
 /// Name of the program in its first line.
 pub const NAME: &str = "dualsync-archive";
@@ -108,6 +108,18 @@ pub async fn work_on(
         Task::List(task) => {
             let repository = Repository::open(objects, target, keys).await?;
             list::list(&repository, task, events).await
+        }
+        Task::Facts(task) => {
+            let repository = Repository::open(objects, target, keys).await?;
+            facts::facts(&repository, task, &job.state, events).await
+        }
+        Task::Restore(task) => {
+            let repository = Repository::open(objects, target, keys).await?;
+            restore::restore(&repository, task, &job.state, events).await
+        }
+        Task::Check(task) => {
+            let repository = Repository::open(objects, target, keys).await?;
+            check::check(&repository, task, events).await
         }
         _ => Err(usage("this verb is not built yet")),
     }

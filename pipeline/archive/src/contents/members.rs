@@ -12,6 +12,7 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
 
 use crate::catalog::entry::At;
 use crate::contents::plan::{frame_key, split_frame_key};
@@ -87,26 +88,59 @@ pub(super) async fn read(
             .buffered(FETCHES)
     );
     let mut wants = Wants(wants.peekable());
-    let workers = std::thread::available_parallelism().map_or(2, |count| count.get().clamp(2, 4));
-    let mut running = FuturesUnordered::new();
-    while let Some(next) = fetched.next().await {
-        let next = next??;
-        for (frame, packed) in &next.frames {
-            while let Some(files) = wants.next_of(&next.volume, *frame)? {
-                if running.len() >= workers
-                    && let Some(done) = running.next().await
-                {
-                    done?;
+    let mut workers = Workers::new(sink);
+    let outcome = async {
+        while let Some(next) = fetched.next().await {
+            let next = next??;
+            for (frame, packed) in &next.frames {
+                while let Some(files) = wants.next_of(&next.volume, *frame)? {
+                    workers.give(&next.volume, packed, files).await?;
                 }
-                let (volume, packed, sink) = (next.volume.clone(), packed.clone(), Arc::clone(sink));
-                running.push(tokio::task::spawn_blocking(move || serve(&volume, packed, &files, &*sink)));
             }
         }
+        Ok(())
+    };
+    // What is being worked on comes to its end in any case: a sink is left alone afterwards.
+    let outcome = outcome.await;
+    workers.finish().await.and(outcome)
+}
+
+/// Threads that unpack frames, as many as the machine can run.
+struct Workers<'s> {
+    sink: &'s Arc<dyn Sink>,
+    running: FuturesUnordered<JoinHandle<()>>,
+    running_max: usize,
+}
+
+impl<'s> Workers<'s> {
+    fn new(sink: &'s Arc<dyn Sink>) -> Self {
+        let running_max = std::thread::available_parallelism().map_or(2, |count| count.get().clamp(2, 4));
+        Self { sink, running: FuturesUnordered::new(), running_max }
     }
-    while let Some(done) = running.next().await {
-        done?;
+
+    async fn give(
+        &mut self,
+        volume: &str,
+        packed: &Result<Bytes, Arc<VolumeError>>,
+        files: Vec<Wanted>,
+    ) -> Result<(), ReadError> {
+        if self.running.len() >= self.running_max
+            && let Some(done) = self.running.next().await
+        {
+            done?;
+        }
+        let (volume, packed, sink) = (volume.to_owned(), packed.clone(), Arc::clone(self.sink));
+        self.running.push(tokio::task::spawn_blocking(move || serve(&volume, packed, &files, &*sink)));
+        Ok(())
     }
-    Ok(())
+
+    async fn finish(mut self) -> Result<(), ReadError> {
+        let mut outcome = Ok(());
+        while let Some(done) = self.running.next().await {
+            outcome = outcome.and(done.map_err(ReadError::from));
+        }
+        outcome
+    }
 }
 
 /// Unpacks a frame and gives the sink each member that is wanted of it.

@@ -91,7 +91,7 @@ pub async fn facts(repository: &Repository, task: &FactsTask, state: &Path, even
 struct Draft {
     slice: Option<Slice>,
     plan: Plan,
-    /// Facts by ordinal, with the digest that is expected in `sha256` of the record's key.
+    /// Facts by ordinal.
     facts: Spool,
     entries: u64,
     in_plan: bool,
@@ -119,15 +119,25 @@ impl Draft {
                 if fact.state == FactState::Good {
                     fact.state = FactState::Skipped;
                 }
-            } else if self.plan.add(self.entries, entry)? {
+                return self.put(&fact);
+            }
+            if self.plan.add(self.entries, entry)? {
                 self.in_plan = true;
             } else if entry.meta.data().is_empty() && !matches!(entry.state, State::Unreadable { .. }) {
                 // Nothing is stored of a file without data: it is what its size says.
                 let digest = layout::digest(&entry.meta, b"").ok().filter(|digest| entry.sha256 == Some(*digest));
                 fact.sha256 = digest.map(|digest| digest.hex());
             }
+            if !self.in_plan && fact.sha256.is_none() && fact.state == FactState::Good {
+                let problem = "no content is stored for a file that was read".to_owned();
+                fact.state = FactState::Damaged { object: "the catalog".to_owned(), problem };
+            }
         }
-        self.facts.push(&self.entries.to_be_bytes(), &serde_json::to_vec(&fact)?)?;
+        self.put(&fact)
+    }
+
+    fn put(&mut self, fact: &Fact) -> Result<(), ReadError> {
+        self.facts.push(&self.entries.to_be_bytes(), &serde_json::to_vec(fact)?)?;
         self.entries += 1;
         Ok(())
     }

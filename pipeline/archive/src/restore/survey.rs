@@ -184,13 +184,18 @@ impl<'a> Survey<'a> {
             }
             return Ok(());
         }
+        let is_stored = entry.at.is_some() || entry.parts > 0 || entry.meta.data().is_empty();
+        if !is_stored {
+            let (code, problem) = match &entry.state {
+                State::Unreadable { problem } => ("unreadable", problem.as_str()),
+                State::Changed { problem } => ("changed", problem.as_str()),
+                State::Good => ("unreadable", "no content is stored"),
+            };
+            self.report.incomplete_entry(code, problem, &entry.path);
+            return Ok(());
+        }
         if let State::Changed { problem } = &entry.state {
             self.report.name("changed", problem, &entry.path);
-        }
-        let is_stored = entry.at.is_some() || entry.parts > 0 || entry.meta.data().is_empty();
-        if let (State::Unreadable { problem }, false) = (&entry.state, is_stored) {
-            self.report.incomplete_entry("unreadable", problem, &entry.path);
-            return Ok(());
         }
         if self.resume && is_there(applier, entry) {
             return Ok(());

@@ -45,14 +45,13 @@ pub(crate) fn info(key: Key, meta: &Metadata) -> ObjectInfo {
     ObjectInfo { key, size: meta.content_length(), modified }
 }
 
-/// The objects among `entries` (paths that begin with `base`) that were asked for, in order.
-pub(crate) fn objects(entries: Vec<Entry>, base: &str, prefix: &str, after: Option<&str>) -> Vec<ObjectInfo> {
+/// The objects among `entries` that were asked for, in order.
+pub(crate) fn objects(entries: Vec<Entry>, prefix: &str, after: Option<&str>) -> Vec<ObjectInfo> {
     let mut found: Vec<ObjectInfo> = entries
         .into_iter()
         .filter(|entry| entry.metadata().is_file())
         .filter_map(|entry| {
-            let path = entry.path().strip_prefix(base)?;
-            let key = Key::new(path.strip_prefix('/').unwrap_or(path)).ok()?;
+            let key = Key::new(entry.path()).ok()?;
             let asked = key.as_str().starts_with(prefix) && after.is_none_or(|after| after < key.as_str());
             asked.then(|| info(key, entry.metadata()))
         })

@@ -1,7 +1,7 @@
 //! A folder of this host as a store: opendal's `fs` service, made durable.
 //!
 //! opendal writes and reads the bytes. Its `fs` service syncs a file when it closes it, but it
-//! replaces what lies under a name, syncs no folder, and follows links anywhere. So an object is
+//! replaces what lies under a name, syncs no folder, makes a missing root, and follows links. So an object is
 //! written under an `.unfinished-` name beside its place, and this file does the rest: it makes
 //! and syncs folders, links the finished file to its name without replacing (renameat2(2)), and
 //! syncs the folder. Whatever crashes when, an object is whole or absent.
@@ -23,6 +23,7 @@ use rustix::io::Errno;
 use crate::contract::{Conditional, ErrorKind, Key, ObjectInfo, Operation, Reply, Store, StoreError, UNFINISHED};
 use crate::dal;
 use crate::digest;
+use crate::listing::{self, Asked};
 use crate::tally::Tally;
 use crate::time::ToldTime;
 
@@ -119,7 +120,21 @@ impl DirectoryStore {
         read.map(|buffer| buffer.to_bytes()).map_err(self.dal_failure(Operation::Get, key.as_str()))
     }
 
+    /// opendal follows links: one that was planted below the root must not be read through.
+    async fn stay_inside(&self, key: &Key) -> Result<(), StoreError> {
+        let (root, path) = (self.root.clone(), self.root.join(self.below_prefix(key.as_str())));
+        let inside = on_a_thread(move || match fs::canonicalize(path) {
+            Ok(real) if real.starts_with(root) => Ok(()),
+            Ok(_) => Err(Errno::XDEV.into()),
+            // What is not there leads nowhere.
+            Err(error) if io_kind(&error) == ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        });
+        inside.await.map_err(self.io_failure(Operation::Get, key))
+    }
+
     async fn stat(&self, key: &Key) -> Result<Option<ObjectInfo>, StoreError> {
+        self.stay_inside(key).await?;
         match self.files.stat(&self.below_prefix(key.as_str())).await {
             Ok(meta) if meta.is_file() => Ok(Some(dal::info(key.clone(), &meta))),
             Ok(_) => Ok(None),
@@ -241,12 +256,11 @@ impl Store for DirectoryStore {
     fn list<'a>(&'a self, prefix: &'a str, after: Option<&'a str>) -> Reply<'a, Vec<ObjectInfo>> {
         Box::pin(async move {
             self.tally.count(Operation::List);
-            // A prefix may end inside a name: the folder above is listed, the rest is filtered.
-            let folder = prefix.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
-            let path = self.below_prefix(&folder);
-            let listed = self.files.list_with(if path.is_empty() { "/" } else { &path }).recursive(true).await;
-            let entries = listed.map_err(self.dal_failure(Operation::List, prefix))?;
-            Ok(dal::objects(entries, &self.prefix, prefix, after))
+            let top = self.root.join(&self.prefix);
+            let asked = Asked { prefix: prefix.to_owned(), after: after.map(str::to_owned) };
+            on_a_thread(move || listing::objects(&top, &asked))
+                .await
+                .map_err(|error| self.failure(io_kind(&error), Operation::List, prefix).caused_by(error))
         })
     }
 

@@ -223,7 +223,7 @@ impl ServiceStore {
             _ => list,
         };
         let entries = list.await.map_err(self.sorted(Operation::List, prefix))?;
-        Ok(dal::objects(entries, "", prefix, after))
+        Ok(dal::objects(entries, prefix, after))
     }
 }
 

@@ -47,7 +47,8 @@ impl Scripted {
     }
 }
 
-fn hear(stream: &TcpStream) -> Option<Asked> {
+/// Reads one request; `None` when the client has gone.
+pub fn hear(stream: &TcpStream) -> Option<Asked> {
     let mut reader = BufReader::new(stream);
     let mut asked = Asked { head: Vec::new(), body: Vec::new() };
     loop {

@@ -200,9 +200,8 @@ pub(crate) fn io_kind(error: &io::Error) -> ErrorKind {
             ErrorKind::Denied
         }
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => ErrorKind::Full,
-        io::ErrorKind::StaleNetworkFileHandle | io::ErrorKind::TimedOut | io::ErrorKind::HostUnreachable => {
-            ErrorKind::Unavailable
-        }
+        io::ErrorKind::StaleNetworkFileHandle | io::ErrorKind::HostUnreachable => ErrorKind::Unavailable,
+        io::ErrorKind::TimedOut => ErrorKind::Timeout,
         io::ErrorKind::UnexpectedEof => ErrorKind::Truncated,
         io::ErrorKind::Unsupported => ErrorKind::Unsupported,
         _ => ErrorKind::Other,

@@ -37,13 +37,15 @@ pub struct Patience {
     pub wait_max: Duration,
     /// No write is begun again later than this after its first try.
     pub total: Duration,
+    /// A request without a sign of life for so long, and a slow line's time for its body, is lost.
+    pub silence: Duration,
 }
 
 impl Default for Patience {
     /// Seven more tries within ten minutes: enough for a server or a router to start again.
     fn default() -> Self {
-        let wait_min = Duration::from_millis(500);
-        Self { again_max: 7, wait_min, wait_max: Duration::from_mins(1), total: Duration::from_mins(10) }
+        let (wait_min, minute) = (Duration::from_millis(500), Duration::from_mins(1));
+        Self { again_max: 7, wait_min, wait_max: minute, total: Duration::from_mins(10), silence: minute }
     }
 }
 
@@ -89,10 +91,10 @@ impl ServiceStore {
             };
             StoreError::new(kind, Operation::Open, &name, "").caused_by(error)
         })?;
-        let wire = HttpTransporter::new(Wire::new(Arc::clone(&tally), Arc::clone(&time)));
+        let wire = HttpTransporter::new(Wire::new(Arc::clone(&tally), Arc::clone(&time), patience.silence));
         let context = built.base_context().with_http_transport(wire);
         let once = built.with_context(context).layer(ConcurrentLimitLayer::new(AT_ONCE_MAX));
-        let most = time_for(Key::OBJECT_BYTES_MAX);
+        let most = time_for(patience.silence, Key::OBJECT_BYTES_MAX);
         let retry = RetryLayer::new()
             .with_max_times(usize::try_from(patience.again_max).unwrap_or(usize::MAX))
             .with_min_delay(patience.wait_min)
@@ -126,7 +128,7 @@ impl ServiceStore {
         let size = body.len() as u64;
         self.count(Operation::Put);
         let write = self.once.write_with(key.as_str(), body).if_not_exists(if_absent);
-        match tokio::time::timeout(time_for(size), write).await {
+        match tokio::time::timeout(time_for(self.patience.silence, size), write).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => return Err(self.sorted(Operation::Put, key.as_str())(error)),
             Err(late) => return Err(failure(ErrorKind::Timeout).caused_by(late)),

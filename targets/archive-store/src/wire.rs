@@ -23,21 +23,15 @@ use crate::refusal::{Refusal, network_kind};
 use crate::tally::Tally;
 use crate::time::ToldTime;
 
-/// What any request may take before its answer begins.
-const ANSWER_TIME: Duration = Duration::from_mins(1);
-
 /// Bytes a second that a line has at least; a slower one counts as broken.
 const SLOWEST: u64 = 32 * 1024;
-
-/// Longest gap between two pieces of an answer.
-const GAP: Duration = Duration::from_mins(1);
 
 /// Longest body of a refusal that is read, bytes.
 const REFUSAL_BYTES_MAX: u64 = 64 * 1024;
 
-/// Time for a request with a body of `len` bytes: a minute, and what a slow line needs.
-pub(crate) fn time_for(len: u64) -> Duration {
-    ANSWER_TIME.saturating_add(Duration::from_secs(len / SLOWEST))
+/// Time for a request with a body of `len` bytes: `base`, and what a slow line needs.
+pub(crate) fn time_for(base: Duration, len: u64) -> Duration {
+    base.saturating_add(Duration::from_secs(len / SLOWEST))
 }
 
 /// A transport that keeps the books of one store.
@@ -46,12 +40,14 @@ pub(crate) struct Wire {
     transport: ReqwestTransport,
     tally: Arc<Tally>,
     time: Arc<ToldTime>,
+    /// Longest silence, before an answer as within one.
+    silence: Duration,
 }
 
 impl Wire {
-    /// A wire that counts in `tally` and sets `time`.
-    pub(crate) fn new(tally: Arc<Tally>, time: Arc<ToldTime>) -> Self {
-        Self { transport: ReqwestTransport::default(), tally, time }
+    /// A wire that counts in `tally`, sets `time`, and waits through a `silence` that long.
+    pub(crate) fn new(tally: Arc<Tally>, time: Arc<ToldTime>, silence: Duration) -> Self {
+        Self { transport: ReqwestTransport::default(), tally, time, silence }
     }
 }
 
@@ -59,7 +55,7 @@ impl HttpTransport for Wire {
     async fn fetch(&self, request: Request<Buffer>) -> Result<Response<HttpBody>> {
         self.tally.count(operation(&request));
         let in_part = request.headers().contains_key(RANGE);
-        let limit = time_for(request.body().len() as u64);
+        let limit = time_for(self.silence, request.body().len() as u64);
         let response = match timeout(limit, self.transport.fetch(request)).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => return Err(told_apart(error)),
@@ -75,9 +71,9 @@ impl HttpTransport for Wire {
         }
         let (parts, body) = response.into_parts();
         if !parts.status.is_client_error() && !parts.status.is_server_error() {
-            return Ok(Response::from_parts(parts, watched(body, Key::OBJECT_BYTES_MAX)));
+            return Ok(Response::from_parts(parts, watched(body, Key::OBJECT_BYTES_MAX, self.silence)));
         }
-        let text = watched(body, REFUSAL_BYTES_MAX).to_buffer().await.unwrap_or_default();
+        let text = watched(body, REFUSAL_BYTES_MAX, self.silence).to_buffer().await.unwrap_or_default();
         let refusal = Refusal::read(parts.status.as_u16(), &text.to_bytes());
         if opendal_understands(parts.status) && refusal.kind() != ErrorKind::MissingBucket {
             return Ok(Response::from_parts(parts, whole(text)));
@@ -130,14 +126,15 @@ fn http_date(text: &str) -> Option<Timestamp> {
 }
 
 /// `body`, which may neither pause too long nor grow beyond `most` bytes.
-fn watched(body: HttpBody, most: u64) -> HttpBody {
-    body.map_inner(|pieces| Box::new(Watched { pieces, left: most, gap: Box::pin(sleep(GAP)) }))
+fn watched(body: HttpBody, most: u64, silence: Duration) -> HttpBody {
+    body.map_inner(move |pieces| Box::new(Watched { pieces, left: most, silence, alarm: Box::pin(sleep(silence)) }))
 }
 
 struct Watched {
     pieces: Box<dyn Stream<Item = Result<Buffer>> + Send + Sync + Unpin>,
     left: u64,
-    gap: Pin<Box<Sleep>>,
+    silence: Duration,
+    alarm: Pin<Box<Sleep>>,
 }
 
 impl Stream for Watched {
@@ -145,10 +142,11 @@ impl Stream for Watched {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Buffer>>> {
         let Poll::Ready(piece) = Pin::new(&mut self.pieces).poll_next(context) else {
-            ready!(self.gap.as_mut().poll(context));
+            ready!(self.alarm.as_mut().poll(context));
             return Poll::Ready(Some(Err(silence())));
         };
-        self.gap.as_mut().reset(tokio::time::Instant::now() + GAP);
+        let silence = self.silence;
+        self.alarm.as_mut().reset(tokio::time::Instant::now() + silence);
         Poll::Ready(piece.map(|piece| {
             let piece = piece.map_err(told_apart)?;
             let left = self.left.checked_sub(piece.len() as u64);
@@ -186,15 +184,26 @@ mod tests {
 
     #[test]
     fn large_bodies_have_more_time_than_the_ten_seconds_of_opendal() {
-        assert_eq!(time_for(0), Duration::from_mins(1));
-        assert!(time_for(64 << 20) > Duration::from_mins(30));
+        let minute = Duration::from_mins(1);
+        assert_eq!(time_for(minute, 0), minute);
+        assert!(time_for(minute, 64 << 20) > Duration::from_mins(30));
     }
 
     #[tokio::test]
     async fn a_body_is_cut_off_beyond_its_bound() {
         let pieces = || futures::stream::iter([Ok(Buffer::from(vec![1; 6])), Ok(Buffer::from(vec![2; 6]))]);
-        assert_eq!(watched(HttpBody::new(pieces(), None), 12).to_buffer().await.unwrap().len(), 12);
-        let error = watched(HttpBody::new(pieces(), None), 11).to_buffer().await.unwrap_err();
+        let minute = Duration::from_mins(1);
+        assert_eq!(watched(HttpBody::new(pieces(), None), 12, minute).to_buffer().await.unwrap().len(), 12);
+        let error = watched(HttpBody::new(pieces(), None), 11, minute).to_buffer().await.unwrap_err();
         assert_eq!(crate::dal::kind(&error), ErrorKind::TooLarge);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_falls_silent_is_given_up() {
+        let begins = futures::stream::iter([Ok(Buffer::from(vec![1; 6]))]);
+        let pieces = futures::StreamExt::chain(begins, futures::stream::pending());
+        let error = watched(HttpBody::new(pieces, None), 12, Duration::from_millis(5)).to_buffer().await.unwrap_err();
+        assert_eq!(crate::dal::kind(&error), ErrorKind::Timeout);
+        assert!(error.is_temporary());
     }
 }

@@ -32,9 +32,21 @@ const HASTY: Patience = Patience {
     wait_min: Duration::from_micros(10),
     wait_max: Duration::from_micros(20),
     total: Duration::from_mins(1),
+    silence: Duration::from_mins(1),
 };
 
 fn s3(endpoint: &str, id: &str, secret: &str, bucket: &str, region: &str) -> ServiceStore {
+    with_patience(HASTY, endpoint, id, secret, bucket, region)
+}
+
+fn with_patience(
+    patience: Patience,
+    endpoint: &str,
+    id: &str,
+    secret: &str,
+    bucket: &str,
+    region: &str,
+) -> ServiceStore {
     let options = [
         ("endpoint", endpoint),
         ("region", region),
@@ -48,7 +60,7 @@ fn s3(endpoint: &str, id: &str, secret: &str, bucket: &str, region: &str) -> Ser
     ];
     let options: HashMap<String, String> = options.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
     let service = Service { scheme: "s3".to_owned(), options, name: format!("bucket {bucket} at {endpoint}") };
-    ServiceStore::open(service, HASTY, NOW).unwrap()
+    ServiceStore::open(service, patience, NOW).unwrap()
 }
 
 fn scripted(lines: Vec<String>) -> (Scripted, ServiceStore) {
@@ -232,6 +244,30 @@ async fn a_self_made_certificate_is_refused_at_once() {
     assert_eq!(written.unwrap_err().kind(), ErrorKind::BadCertificate);
     assert_eq!(listed.unwrap_err().kind(), ErrorKind::BadCertificate);
     assert_eq!(store.requests().total(), 2);
+}
+
+#[tokio::test]
+async fn a_server_that_says_nothing_is_given_up_after_its_time_and_its_tries() {
+    // Connections are accepted by the kernel and never looked at.
+    let mute = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", mute.local_addr().unwrap());
+    let patience = Patience { silence: Duration::from_millis(10), again_max: 1, ..HASTY };
+    let store = with_patience(patience, &endpoint, "AKIA", "secret", "b", REGION);
+    let error = store.get(&key("volumes/1")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error:?}");
+    assert_eq!(store.requests().get, 2);
+}
+
+#[tokio::test]
+async fn a_real_server_takes_a_volume_in_one_request() {
+    let Some(garage) = Garage::run() else { return };
+    let store = s3(&garage.endpoint, &garage.id, &garage.secret, BUCKET, REGION);
+    let volume: Bytes = (0..17_000_000_u32).flat_map(|n| n.wrapping_mul(0x85eb_ca6b).to_be_bytes()).collect();
+    let name = key("volumes/web/00001.tar.zst.age");
+    store.put(&name, volume.clone(), sha256(&volume)).await.unwrap();
+    assert_eq!(store.get(&name).await.unwrap(), volume);
+    assert_eq!(store.get_range(&name, 60 << 20, 100).await.unwrap(), volume[60 << 20..][..100]);
+    assert_eq!(store.requests().total(), 3);
 }
 
 #[tokio::test]

@@ -40,7 +40,13 @@ fn bucket(endpoint: &str) -> ServiceStore {
     let options: HashMap<_, _> = options.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
     let service = Service { scheme: "s3".to_owned(), options, name: "toy".to_owned() };
     let wait = Duration::from_micros(10);
-    let patience = Patience { again_max: 2, wait_min: wait, wait_max: wait, total: Duration::from_mins(1) };
+    let patience = Patience {
+        again_max: 2,
+        wait_min: wait,
+        wait_max: wait,
+        total: Duration::from_mins(1),
+        silence: Duration::from_mins(1),
+    };
     ServiceStore::open(service, patience, NOW).unwrap()
 }
 

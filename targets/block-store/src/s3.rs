@@ -33,11 +33,30 @@ use crate::contract::{
 use crate::listening::{Listener, Told};
 use crate::requests::Counter;
 
-/// Time that any request may take, whatever its size.
-const LIMIT_BASE: Duration = Duration::from_mins(1);
+/// How long a request may take before it counts as lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// For any request, whatever its size.
+    pub base: Duration,
+    /// A line slower than this many bytes a second is taken for dead.
+    pub bytes_per_second_min: u64,
+    /// So is an answer without a byte for this long.
+    pub silence_max: Duration,
+}
 
-/// A line slower than this many bytes a second is taken for dead.
-const RATE_FLOOR: u64 = 32 * 1024;
+impl Default for Limits {
+    /// A minute, 32 KiB a second, a minute.
+    fn default() -> Self {
+        Self { base: Duration::from_mins(1), bytes_per_second_min: 32 * 1024, silence_max: Duration::from_mins(1) }
+    }
+}
+
+impl Limits {
+    /// For a request whose body has `size` bytes.
+    fn of(self, size: u64) -> Duration {
+        self.base.saturating_add(Duration::from_secs(size / self.bytes_per_second_min.max(1)))
+    }
+}
 
 /// One bucket and a prefix in it.
 #[derive(Debug)]
@@ -47,6 +66,7 @@ pub struct S3Store {
     bucket: String,
     /// Empty, or with a slash at the end.
     prefix: String,
+    limits: Limits,
     told: Told,
     requests: Counter,
 }
@@ -93,9 +113,16 @@ impl S3Store {
             endpoint: place.endpoint.to_owned(),
             bucket: place.bucket.to_owned(),
             prefix,
+            limits: Limits::default(),
             told,
             requests: Counter::default(),
         })
+    }
+
+    /// The same store with other limits.
+    #[must_use]
+    pub fn with_limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
     }
 
     fn name(&self, key: &Key) -> String {
@@ -118,7 +145,7 @@ impl S3Store {
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
     {
         self.requests.add(operation);
-        match tokio::time::timeout(limit(size), send).await {
+        match tokio::time::timeout(self.limits.of(size), send).await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => {
                 let (kind, cause) = classify::sort(error);
@@ -154,11 +181,6 @@ impl S3Store {
             Err(error) => Err(error),
         }
     }
-}
-
-/// Time limit of a request whose body has `size` bytes.
-fn limit(size: u64) -> Duration {
-    LIMIT_BASE + Duration::from_secs(size / RATE_FLOOR)
 }
 
 fn timestamp(time: Option<&DateTime>) -> Timestamp {
@@ -246,7 +268,8 @@ mod tests {
 
     #[test]
     fn a_slow_line_has_time_for_a_large_object() {
-        assert_eq!(limit(0), Duration::from_mins(1));
-        assert_eq!(limit(64 << 20), Duration::from_secs(60 + 2048));
+        let limits = Limits::default();
+        assert_eq!(limits.of(0), Duration::from_mins(1));
+        assert_eq!(limits.of(64 << 20), Duration::from_secs(60 + 2048));
     }
 }

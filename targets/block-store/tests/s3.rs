@@ -11,13 +11,14 @@ mod support {
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use aws_sdk_s3::config::Credentials;
 use bytes::Bytes;
 use dualsync_block_store::contract::{ErrorKind, Key, Store, StoreError};
 use dualsync_block_store::digest::sha256;
 use dualsync_block_store::probe;
-use dualsync_block_store::s3::{Bucket, S3Store};
+use dualsync_block_store::s3::{Bucket, Limits, S3Store};
 use dualsync_model::event::CapabilityState;
 use dualsync_model::time::Timestamp;
 use support::canned::{Canned, answer, refusal};
@@ -135,6 +136,24 @@ async fn an_object_beyond_all_bounds_is_not_read_into_memory() {
     assert_eq!(error.kind(), ErrorKind::TooLarge);
 }
 
+#[tokio::test]
+async fn a_whole_object_in_the_place_of_a_part_is_not_taken_for_it() {
+    let server = Canned::start(vec![answer("200 OK", "", "0123456789")]);
+    let error = store(&server.endpoint, "AKIA", "secret", "b").get_range(&key("k"), 2, 3).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+}
+
+#[tokio::test]
+async fn a_server_that_says_nothing_is_not_waited_for_longer_than_the_limit() {
+    // The kernel accepts the connection; nobody ever answers.
+    let mute = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", mute.local_addr().unwrap());
+    let limits = Limits { base: Duration::from_millis(20), ..Limits::default() };
+    let error = put_error(&store(&endpoint, "AKIA", "secret", "b").with_limits(limits)).await;
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    assert!(error.may_retry() && error.kind().is_ambiguous());
+}
+
 fn page(keys: &[&str], next: Option<&str>) -> String {
     let object = |key: &&str| {
         format!(
@@ -188,6 +207,17 @@ async fn a_real_server_tells_wrong_keys_secrets_and_buckets_apart() {
     let credentials = Credentials::new(id, secret, None, None, "test");
     let place = Bucket { endpoint: &garage.endpoint, region: "elsewhere", bucket: BUCKET, prefix: "" };
     check(S3Store::open(place, credentials, NOW).unwrap(), ErrorKind::Misconfigured).await;
+}
+
+#[tokio::test]
+async fn a_real_server_takes_a_pack_in_one_request() {
+    let Some(garage) = Garage::start() else { return };
+    let store = store(&garage.endpoint, &garage.access_key, &garage.secret_key, BUCKET);
+    let pack: Bytes = (0..9_000_000_u32).flat_map(|n| n.wrapping_mul(0x9e37_79b9).to_le_bytes()).collect();
+    store.put(&key("packs/ab/pack"), pack.clone(), sha256(&pack)).await.unwrap();
+    assert_eq!(store.get(&key("packs/ab/pack")).await.unwrap(), pack);
+    assert_eq!(store.get_range(&key("packs/ab/pack"), 30 << 20, 4096).await.unwrap(), pack[30 << 20..][..4096]);
+    assert_eq!(store.requests().total(), 3);
 }
 
 #[tokio::test]

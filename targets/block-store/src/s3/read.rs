@@ -1,16 +1,11 @@
 //! Reading from a bucket: one request, its body gathered under a limit of bytes and of silence.
 
-use std::time::Duration;
-
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use bytes::{Bytes, BytesMut};
 
 use super::S3Store;
 use crate::classify;
 use crate::contract::{ErrorKind, Key, OBJECT_BYTES_MAX, Operation, StoreError};
-
-/// A read without a byte for this long is taken for dead.
-const SILENCE_MAX: Duration = Duration::from_mins(1);
 
 impl S3Store {
     /// The object, or `len` bytes of it from `offset` on; `len` is not 0.
@@ -22,6 +17,10 @@ impl S3Store {
         };
         let request = self.client.get_object().bucket(&self.bucket).key(self.name(key)).set_range(header);
         let answer = self.request(Operation::Get, key.as_str(), 0, request.send()).await?;
+        if range.is_some() && answer.content_range().is_none() {
+            let error = self.error(ErrorKind::Unsupported, Operation::Get, key.as_str());
+            return Err(error.because("the server answered a request for a part with the whole"));
+        }
         let announced = answer.content_length().and_then(|len| u64::try_from(len).ok());
         if expected.is_some_and(|expected| announced.is_some_and(|announced| announced < expected)) {
             return Err(self.error(ErrorKind::Truncated, Operation::Get, key.as_str()));
@@ -53,7 +52,7 @@ impl S3Store {
         }
         let mut body = BytesMut::with_capacity(usize::try_from(most.min(OBJECT_BYTES_MAX)).unwrap_or(0));
         loop {
-            let next = tokio::time::timeout(SILENCE_MAX, answer.body.next()).await;
+            let next = tokio::time::timeout(self.limits.silence_max, answer.body.next()).await;
             match next.map_err(|late| error(ErrorKind::Timeout).because(late))? {
                 None => return Ok(body.freeze()),
                 Some(Ok(bytes)) if (body.len() + bytes.len()) as u64 > most => return Err(error(ErrorKind::TooLarge)),

@@ -120,10 +120,10 @@ impl Listing {
                 (segment, self.objects.get_exact(&segment.key(), stored).await)
             })
             .buffered(AHEAD);
-        let mut last: Option<RawPath> = None;
+        let mut order = Order { last: None, is_known: false };
         while let Some((segment, bytes)) = fetched.next().await {
             let problem = match bytes {
-                Ok(bytes) => match self.lines(bytes.into(), &mut last, &mut take)? {
+                Ok(bytes) => match self.lines(bytes.into(), &mut order, &mut take)? {
                     Some(error) => ("unreadable", with_causes(&error)),
                     None => continue,
                 },
@@ -132,6 +132,7 @@ impl Listing {
                     None => return Err(ListingError::Object(error).into()),
                 },
             };
+            order.is_known = false;
             let (kind, reason) = problem;
             let problem = format!("{reason}: {} entries from '{}' on are unknown", segment.entries, segment.first);
             damage.note(&segment.key(), kind, &problem, Some(&segment.first));
@@ -143,7 +144,7 @@ impl Listing {
     fn lines<E>(
         &self,
         bytes: Vec<u8>,
-        last: &mut Option<RawPath>,
+        order: &mut Order,
         take: &mut impl FnMut(Line) -> Result<(), E>,
     ) -> Result<Option<SegmentError>, E> {
         if bytes.len() as u64 > SEGMENT_STORED_BYTES_MAX {
@@ -154,20 +155,35 @@ impl Listing {
             Err(error) => return Ok(Some(error)),
         };
         for line in lines {
-            match line {
-                Ok(line) => {
-                    if let Line::Entry(entry) = &line {
-                        if last.as_ref().is_some_and(|last| *last >= entry.path) {
-                            return Ok(Some(LineError::Bounds("a path out of order").into()));
-                        }
-                        *last = Some(entry.path.clone());
-                    }
-                    take(line)?;
-                }
+            match line.and_then(|line| order.accept(&line).map(|is_known| is_known.then_some(line))) {
+                Ok(Some(line)) => take(line)?,
+                Ok(None) => {}
                 Err(error) => return Ok(Some(error)),
             }
         }
         Ok(None)
+    }
+}
+
+/// Where a reading stands.
+struct Order {
+    last: Option<RawPath>,
+    /// Whether the entry that parts would belong to was read: after a lost segment it was not, and its parts
+    /// must not be taken for those of the entry before.
+    is_known: bool,
+}
+
+impl Order {
+    /// Whether the line belongs to an entry that is known; an error when it is out of order.
+    fn accept(&mut self, line: &Line) -> Result<bool, SegmentError> {
+        if let Line::Entry(entry) = line {
+            if self.last.as_ref().is_some_and(|last| *last >= entry.path) {
+                return Err(LineError::Bounds("a path out of order").into());
+            }
+            self.last = Some(entry.path.clone());
+            self.is_known = true;
+        }
+        Ok(self.is_known)
     }
 }
 

@@ -37,6 +37,7 @@ pub(crate) struct Sample {
     pending: Vec<(Slot, At)>,
     entries: Vec<(Entry, Vec<Part>)>,
     segment_entries: usize,
+    splits_parts: bool,
 }
 
 enum Slot {
@@ -74,12 +75,19 @@ impl Sample {
             pending: Vec::new(),
             entries: Vec::new(),
             segment_entries: usize::MAX,
+            splits_parts: false,
         }
     }
 
     /// Cuts the catalog after so many entries.
     pub(crate) fn segments_of(mut self, entries: usize) -> Self {
         self.segment_entries = entries;
+        self
+    }
+
+    /// Begins a segment of the catalog between each entry and its parts.
+    pub(crate) fn splits_parts(mut self) -> Self {
+        self.splits_parts = true;
         self
     }
 
@@ -187,12 +195,7 @@ impl Sample {
             refs.push(self.put(&number_key(number), sealer.finish().unwrap()));
         }
         let mut segments = Vec::new();
-        for entries in self.entries.chunks(self.segment_entries.min(self.entries.len())) {
-            let mut draft = Draft::default();
-            for (entry, parts) in entries {
-                draft.push(&Line::Entry(Box::new(entry.clone())));
-                parts.chunks(2).for_each(|parts| draft.push(&Line::Parts(parts.to_vec())));
-            }
+        for draft in self.drafts() {
             let stored = draft.seal(&recipients).unwrap();
             let reference = self.put(&catalog_key(&Digest::of(&stored).hex()), stored);
             segments.push(SegmentRef {
@@ -208,6 +211,24 @@ impl Sample {
         refs.push(self.put(&catalog_key(&Digest::of(&index).hex()), index.clone()));
         refs.sort_by(|a, b| a.key.cmp(&b.key));
         self.sign(Stored::of(&index), &refs, recipients)
+    }
+
+    fn drafts(&self) -> Vec<Draft> {
+        let mut drafts = Vec::new();
+        for entries in self.entries.chunks(self.segment_entries.min(self.entries.len())) {
+            let mut draft = Draft::default();
+            for (entry, parts) in entries {
+                draft.push(&Line::Entry(Box::new(entry.clone())));
+                if self.splits_parts && !parts.is_empty() {
+                    drafts.push(std::mem::replace(&mut draft, Draft::after(entry.path.clone())));
+                }
+                for parts in parts.chunks(2) {
+                    draft.push(&Line::Parts(parts.to_vec()));
+                }
+            }
+            drafts.push(draft);
+        }
+        drafts
     }
 
     fn sign(self, catalog: Stored, refs: &[Ref], recipients: Recipients) -> Made {

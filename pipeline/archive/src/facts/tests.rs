@@ -224,3 +224,25 @@ async fn a_lost_part_of_the_catalog_is_a_finding_and_the_rest_is_listed() {
     let listed: Vec<_> = ran.facts.iter().map(|fact| fact.path.to_string()).collect();
     assert_eq!(listed, [".", "big", "d/b", "z"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_of_a_lost_entry_are_not_given_to_the_one_before() {
+    let sample = || {
+        let mut sample = Sample::new().splits_parts();
+        sample.directory("");
+        sample.parted("a", meta(EntryKind::File, 6), &[b"abc", b"def"]);
+        sample.parted("b", meta(EntryKind::File, 3), &[b"ghi"]);
+        sample
+    };
+    let ran = run(&sample().finish()).await;
+    assert_eq!(ran.fact("a").sha256, Some(hex(b"abcdef")));
+    assert_eq!(ran.fact("b").sha256, Some(hex(b"ghi")));
+    let made = sample().finish();
+    let listing = Listing::open(&made.repository, &Copy::find(&made.repository, &made.point).await.unwrap()).await;
+    // The segment with the last parts of `a` and the entry `b`; the one after holds the parts of `b`.
+    made.store.remove(&listing.unwrap().keys()[1].parse().unwrap());
+    let ran = run(&made).await;
+    assert_eq!(ran.paths(), [".", "a"]);
+    let FactState::Damaged { problem, .. } = &ran.fact("a").state else { panic!("{:?}", ran.facts) };
+    assert_eq!(problem, "less data is stored than the file has");
+}

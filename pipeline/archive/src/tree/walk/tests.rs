@@ -57,7 +57,7 @@ fn find(root: &Path) -> BTreeMap<Vec<u8>, String> {
 #[test]
 fn a_nasty_tree_is_what_find_says_in_the_one_order() {
     let tree = tempfile::tempdir().unwrap();
-    nasty::build(tree.path(), 300);
+    nasty::build(tree.path(), 100_000);
     nasty::add_socket(tree.path());
     let walked = walk(tree.path());
     assert!(walked.is_sorted_by(|a, b| a.path < b.path), "{:?}", paths(&walked));

@@ -53,8 +53,13 @@ pub(crate) fn build(root: &Path, crowd: u32) {
     links(root);
     deep(root);
     fs::create_dir(root.join("crowd")).unwrap();
+    let folder = File::open(root.join("crowd")).unwrap();
     for n in 0..crowd {
-        fs::write(root.join(format!("crowd/{n}")), if n % 100 == 0 { n.to_string() } else { String::new() }).unwrap();
+        if n % 100 == 0 {
+            fs::write(root.join(format!("crowd/{n}")), n.to_string()).unwrap();
+        } else {
+            rustix::fs::mknodat(&folder, n.to_string(), FileType::RegularFile, Mode::RUSR, 0).unwrap();
+        }
     }
     // Last, since everything above changes the times of directories.
     let old = SystemTime::UNIX_EPOCH - Duration::new(86_400, 1);

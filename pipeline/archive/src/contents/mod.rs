@@ -16,6 +16,7 @@ use crate::damage::Damage;
 use crate::sort::SortError;
 use crate::volume::reader::{VolumeError, Volumes};
 
+mod fetch;
 mod members;
 mod parts;
 pub mod plan;

@@ -391,3 +391,45 @@ async fn an_image_is_the_other_paths_business() {
     let ran = run(&made, &RestoreTask { shape: Shape::Image, ..task(&made, &to) }).await;
     assert_eq!((ran.fault().exit(), to.exists()), (Exit::Usage, false));
 }
+
+/// A restore through a bad line, once for each request: what stands is right, whatever happened.
+async fn sweep(fault: StoreFault, check_end: impl Fn(u64, &Ran)) {
+    let made = ten().finish();
+    let store = || Arc::<dualsync_archive_store::memory::MemoryStore>::clone(&made.store);
+    for number in 0.. {
+        let broken = Arc::new(FaultyStore::at_call(store(), number, fault));
+        let (_folder, to) = target();
+        let mut task = task(&made, &to);
+        let ran = run_on(&made.through(Arc::<FaultyStore>::clone(&broken)), &task).await;
+        if broken.calls() <= number {
+            assert!(number >= 8, "{number} requests are too few to be the whole restore");
+            return;
+        }
+        check_end(number, &ran);
+        for n in 0..10 {
+            let found = fs::read(to.join(format!("a/{n}")));
+            assert!(found.is_err() || found.is_ok_and(|found| found == noise(n, 50_000)), "call {number}, file {n}");
+        }
+        task.resume = true;
+        assert_eq!(run(&made, &task).await.summary().exit_code, 0, "call {number}");
+        assert_eq!(names(&to.join("a")).len(), 10, "call {number}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_fails_once_ends_the_restore_and_it_can_be_resumed() {
+    sweep(StoreFault::Fail(ErrorKind::Timeout), |number, ran| {
+        assert_eq!((ran.fault().exit(), ran.fault().code()), (Exit::Failed, "store"), "call {number}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flipped_byte_in_any_answer_is_never_restored() {
+    sweep(StoreFault::Flip(700), |number, ran| match &ran.outcome {
+        Err(fault) => assert_eq!(fault.exit(), Exit::Damaged, "call {number}"),
+        // A listing has no bytes to flip, and the first line of a signature is a comment that nobody signs.
+        Ok(_) => assert!(number == 0 || number == 2, "call {number}"),
+    })
+    .await;
+}

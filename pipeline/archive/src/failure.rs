@@ -4,6 +4,8 @@ use dualsync_archive_store::contract::{ErrorKind, StoreError};
 use dualsync_model::event::Failure;
 use dualsync_model::outcome::Exit;
 
+use crate::backup::BackupError;
+use crate::backup::state::LockError;
 use crate::keys::KeyError;
 use crate::objects::ObjectError;
 use crate::points::{PointError, with_causes};
@@ -110,6 +112,25 @@ impl From<OpenError> for Fault {
             OpenError::Description(RecordError::Version { .. }) => Self::new(Exit::Failed, "unknown_version", &error),
             OpenError::Description(_) => Self::new(Exit::Damaged, "damaged", &error),
             OpenError::Object(error) => error.into(),
+        }
+    }
+}
+
+impl From<BackupError> for Fault {
+    fn from(error: BackupError) -> Self {
+        match error {
+            BackupError::Object(error) => error.into(),
+            BackupError::Codec(_) | BackupError::Exclude(_) => Self::new(Exit::Usage, "usage", &error),
+            BackupError::Lock(LockError::Held { .. } | LockError::Commit { .. }) => {
+                Self::new(Exit::Locked, "locked", &error)
+            }
+            BackupError::Aborted => Self::new(Exit::Failed, "aborted", &error),
+            BackupError::Walk(_) | BackupError::Source(_) => Self::new(Exit::Failed, "source", &error),
+            BackupError::Marked { .. } | BackupError::TooLong => Self::new(Exit::Failed, "marked", &error),
+            BackupError::Lock(_) | BackupError::State(_) | BackupError::Index(_) | BackupError::Spool(_) => {
+                Self::new(Exit::Failed, "state", &error).hint("look at the space and the rights of the state folder")
+            }
+            _ => Self::new(Exit::Failed, "internal", &error),
         }
     }
 }

@@ -104,6 +104,10 @@ pub const RECIPIENTS_MAX: usize = 32;
 
 /// A run record says the run is alive this often.
 pub const HEARTBEAT_S: u64 = 3_600;
+/// A mark stays this long after its deletion; no run lasts longer.
+pub const TOMBSTONE_S: i64 = 30 * 86_400;
+/// A checkpoint is of use this long; well below [`TOMBSTONE_S`], so that marks tell what became of its volumes.
+pub const CHECKPOINT_AGE_S: i64 = 7 * 86_400;
 /// A checkpoint follows this many volumes.
 pub const CHECKPOINT_VOLUMES: u64 = 64;
 /// An entry whose mtime or ctime is this close to the snapshot is read again the next night.

@@ -13,6 +13,7 @@ pub mod failure;
 
 pub mod input;
 
+pub mod backup;
 pub mod list;
 
 pub mod marks;
@@ -52,6 +53,7 @@ pub mod objects;
 pub mod record;
 
 pub mod sort;
+pub mod spool;
 
 pub mod minisign;
 pub mod seal;

@@ -132,7 +132,8 @@ impl SecretKey {
         let tail = &bytes[6 + DERIVATION_BYTES..];
         let (id, rest) = tail.split_first_chunk::<8>().ok_or(MinisignError::SecretKey)?;
         let (pair, checksum) = rest.split_first_chunk::<64>().ok_or(MinisignError::SecretKey)?;
-        if checksum != checksum_of(*id, pair).as_slice() {
+        // `minisign -W` leaves the checksum empty, and reads keys whether it is or not.
+        if checksum != [0; 32] && checksum != checksum_of(*id, pair).as_slice() {
             return Err(MinisignError::SecretKey);
         }
         // The pair is seed and public key; a public half that does not fit would leak the seed when signing.
@@ -140,7 +141,7 @@ impl SecretKey {
         Ok(Self { id: *id, key })
     }
 
-    /// The secret key file, as `minisign -G -W` writes it.
+    /// The secret key file, as `minisign -G -W` writes it, with a checksum.
     pub fn to_file(&self) -> Zeroizing<String> {
         let pair = Zeroizing::new(self.key.to_keypair_bytes());
         let checksum = checksum_of(self.id, &pair);

@@ -72,10 +72,17 @@ fn because(findings: &[Finding]) -> String {
     findings.first().map(|finding| format!(": {}", finding.problem)).unwrap_or_default()
 }
 
-/// Why one manifest is not accepted: it cannot be had, or what was had is wrong.
-enum Refused {
-    Store(ObjectError),
-    Wrong { kind: &'static str, problem: String },
+/// What was found under the key of a manifest.
+pub enum Opened {
+    /// A copy.
+    Good(Box<Copy>),
+    /// Something that is not accepted.
+    Bad {
+        /// The word of the finding.
+        kind: &'static str,
+        /// A sentence.
+        problem: String,
+    },
 }
 
 /// Keys of all manifests in a listing of `points/`.
@@ -93,10 +100,9 @@ impl Points {
         let mut fetches =
             futures::stream::iter(&keys).map(|key| async move { (key, open(repository, key).await) }).buffered(FETCHES);
         while let Some((key, opened)) = fetches.next().await {
-            match opened {
-                Ok(copy) => points.copies.push(copy),
-                Err(Refused::Store(error)) => return Err(error),
-                Err(Refused::Wrong { kind, problem }) => {
+            match opened? {
+                Opened::Good(copy) => points.copies.push(*copy),
+                Opened::Bad { kind, problem } => {
                     points.findings.push(finding(&repository.target, key, kind, problem));
                 }
             }
@@ -135,10 +141,9 @@ impl Copy {
         let mut copies = Vec::new();
         let mut findings = Vec::new();
         for key in manifest_keys(listing.iter().map(|info| info.key.as_str())) {
-            match open(repository, &key).await {
-                Ok(copy) => copies.push(copy),
-                Err(Refused::Store(error)) => return Err(error.into()),
-                Err(Refused::Wrong { kind, problem }) => {
+            match open(repository, &key).await? {
+                Opened::Good(copy) => copies.push(*copy),
+                Opened::Bad { kind, problem } => {
                     findings.push(finding(&repository.target, &key, kind, problem));
                 }
             }
@@ -165,29 +170,41 @@ fn order(copy: &Copy) -> (u64, &str) {
     (copy.anchor.sequence, &copy.anchor.sha256)
 }
 
-/// Opens one manifest: two requests.
-async fn open(repository: &Repository, key: &str) -> Result<Copy, Refused> {
-    let signature_key = key.replace(MANIFEST_NAME, SIGNATURE_NAME);
-    let bytes = fetch(&repository.objects, key).await?;
-    let signature = fetch(&repository.objects, &signature_key).await?;
+/// Opens one manifest: two requests. Only a store that fails is an error.
+pub async fn open(repository: &Repository, key: &str) -> Result<Opened, ObjectError> {
+    let bytes = match fetch(&repository.objects, key).await? {
+        Ok(bytes) => bytes,
+        Err(bad) => return Ok(bad),
+    };
+    let signature = match fetch(&repository.objects, &key.replace(MANIFEST_NAME, SIGNATURE_NAME)).await? {
+        Ok(signature) => signature,
+        Err(bad) => return Ok(bad),
+    };
     let signature = String::from_utf8_lossy(&signature);
-    let manifest = Manifest::open(key, &bytes, &signature, &repository.public, repository.id()).map_err(|error| {
-        let kind = match error {
-            ManifestError::Version { .. } => "unknown_version",
-            ManifestError::Signature { .. } | ManifestError::Moved { .. } => "forged",
-            ManifestError::Json { .. } => "unreadable",
-        };
-        Refused::Wrong { kind, problem: with_causes(&error) }
-    })?;
-    let anchor = Anchor { sequence: manifest.sequence, sha256: Digest::of(&bytes).hex() };
-    Ok(Copy { manifest, key: key.to_owned(), anchor })
+    Ok(match Manifest::open(key, &bytes, &signature, &repository.public, repository.id()) {
+        Ok(manifest) => {
+            let anchor = Anchor { sequence: manifest.sequence, sha256: Digest::of(&bytes).hex() };
+            Opened::Good(Box::new(Copy { manifest, key: key.to_owned(), anchor }))
+        }
+        Err(error) => {
+            let kind = match error {
+                ManifestError::Version { .. } => "unknown_version",
+                ManifestError::Signature { .. } | ManifestError::Moved { .. } => "forged",
+                ManifestError::Json { .. } => "unreadable",
+            };
+            Opened::Bad { kind, problem: with_causes(&error) }
+        }
+    })
 }
 
-async fn fetch(objects: &Objects, key: &str) -> Result<bytes::Bytes, Refused> {
-    objects.get(key, MANIFEST_BYTES_MAX).await.map_err(|error| match error.finding() {
-        Some(kind) => Refused::Wrong { kind, problem: error.to_string() },
-        None => Refused::Store(error),
-    })
+async fn fetch(objects: &Objects, key: &str) -> Result<Result<bytes::Bytes, Opened>, ObjectError> {
+    match objects.get(key, MANIFEST_BYTES_MAX).await {
+        Ok(bytes) => Ok(Ok(bytes)),
+        Err(error) => match error.finding() {
+            Some(kind) => Ok(Err(Opened::Bad { kind, problem: error.to_string() })),
+            None => Err(error),
+        },
+    }
 }
 
 /// What the newest manifest knows of the others, against what is there.

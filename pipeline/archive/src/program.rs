@@ -16,7 +16,7 @@ use crate::input::Input;
 use crate::keys::KeyRefs;
 use crate::objects::Objects;
 use crate::repo::Repository;
-use crate::{check, facts, list, restore};
+use crate::{backup, check, facts, list, restore};
 
 /// Name of the program in its first line.
 pub const NAME: &str = "dualsync-archive";
@@ -98,7 +98,7 @@ pub async fn work_on(
     job: &Job,
     keys: &KeyRefs<'_>,
     store: Arc<dyn Store>,
-    _input: Input,
+    input: Input,
     events: &Events,
 ) -> Result<Summary, Fault> {
     let objects = Objects::new(store);
@@ -108,6 +108,11 @@ pub async fn work_on(
         Task::List(task) => {
             let repository = Repository::open(objects, target, keys).await?;
             list::list(&repository, task, events).await
+        }
+        Task::Backup(task) => {
+            let secret = keys.signer().await?;
+            let repository = Repository::open(objects, target, keys).await?;
+            Ok(backup::run(repository, secret, job, task, input, events).await?)
         }
         Task::Facts(task) => {
             let repository = Repository::open(objects, target, keys).await?;
@@ -121,7 +126,14 @@ pub async fn work_on(
             let repository = Repository::open(objects, target, keys).await?;
             check::check(&repository, task, events).await
         }
-        _ => Err(usage("this verb is not built yet")),
+        Task::Probe(_) => {
+            let found = dualsync_archive_store::probe(objects.store().as_ref(), job.now).await?;
+            let items = found.len() as u64;
+            for capability in found {
+                events.emit(&Event::Capability(capability));
+            }
+            Ok(Summary { items, ..summary(&objects) })
+        }
     }
 }
 

@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 
 use self::run::Merge;
 
+pub(crate) use self::run::nameless;
+
 mod run;
 pub mod spool;
 

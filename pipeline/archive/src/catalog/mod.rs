@@ -7,6 +7,8 @@
 pub mod entry;
 pub mod segment;
 
+pub mod stream;
+
 use serde::{Deserialize, Serialize};
 
 use dualsync_model::path::{PathError, PathField, RawPath};

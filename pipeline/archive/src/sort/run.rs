@@ -31,7 +31,7 @@ pub(super) fn write(
 
 /// A new file that has lost its name already. `O_TMPFILE` would do it in one step, but not on every
 /// file system that can hold a state folder.
-pub(super) fn nameless(folder: &Path) -> io::Result<File> {
+pub(crate) fn nameless(folder: &Path) -> io::Result<File> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     loop {
         let name = format!(".sort-{}-{}", std::process::id(), NEXT.fetch_add(1, Atomic::Relaxed));

@@ -1,0 +1,228 @@
+//! Where a new point stands: which points are alive, which is the newest, and which the source builds on.
+//!
+//! Reads few manifests, whatever their number: the newest one's ledger vouches for the others. What
+//! this host wrote last is kept in the cache, so that a usual night needs a listing only. The cache is
+//! proved by size and digest, and never asked about what is not listed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use dualsync_archive_store::contract::ObjectInfo;
+use serde::{Deserialize, Serialize};
+
+use dualsync_model::id::SourceName;
+use dualsync_model::job::Anchor;
+
+use crate::backup::BackupError;
+use crate::catalog::stream::Cache;
+use crate::digest::Digest;
+use crate::events::Events;
+use crate::format::{Folder, MANIFEST_NAME, POINTS, SIGNATURE_NAME, parse_point_key, point_key};
+use crate::manifest::{Drop, LedgerLine, Manifest, Stored};
+use crate::marks::Marks;
+use crate::points::{Copy, Opened, open, with_causes};
+use crate::repo::Repository;
+
+/// All points alive, and the newest.
+#[derive(Clone, Debug, Default)]
+pub struct Chain {
+    /// Every point that is listed and vouched for, by folder key.
+    pub alive: BTreeMap<String, LedgerLine>,
+    /// The one with the highest number.
+    pub newest: Option<Copy>,
+    /// Points that the newest manifest lists and that are not there any more.
+    pub dropped: Vec<Drop>,
+}
+
+/// What this host remembers of its last manifest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    /// Key of the manifest.
+    pub key: String,
+    /// Its size and digest.
+    pub manifest: Stored,
+    /// Its signature's.
+    pub signature: Stored,
+}
+
+impl Memory {
+    /// Reads it; `None` when there is none or it is not readable.
+    pub fn read(path: &Path) -> Option<Self> {
+        serde_json::from_slice(&fs::read(path).ok()?).ok()
+    }
+
+    /// Writes it. A failure costs a few requests the next night.
+    pub fn write(&self, path: &Path) {
+        let temporary: PathBuf = path.with_extension("new");
+        let text = serde_json::to_vec(self).expect("plain data into memory cannot fail");
+        let written = fs::File::create(&temporary)
+            .and_then(|mut file| file.write_all(&text))
+            .and_then(|()| fs::rename(&temporary, path));
+        if let Err(error) = written {
+            tracing::warn!(%error, path = %path.display(), "cannot remember the last manifest");
+        }
+    }
+}
+
+impl Chain {
+    /// Out of a listing of `points/`.
+    pub async fn load(
+        repository: &Repository,
+        listing: &[ObjectInfo],
+        marks: &Marks,
+        memory: Option<(&Memory, &Cache)>,
+        events: &Events,
+    ) -> Result<Self, BackupError> {
+        let mut unread = unread_folders(listing);
+        let listed: BTreeSet<String> = unread.iter().map(|(_, key)| key.clone()).collect();
+        let sizes: BTreeMap<&str, u64> = listing.iter().map(|info| (info.key.as_str(), info.size)).collect();
+        let mut chain = Self::default();
+        // The newest names come first: their ledgers make most of the others known.
+        while let Some((_, key)) = unread.pop() {
+            if chain.alive.contains_key(&key) {
+                continue;
+            }
+            let remembered = memory.and_then(|(memory, cache)| remembered(repository, &key, &sizes, memory, cache));
+            let copy = match remembered {
+                Some(copy) => copy,
+                None => match open(repository, &key).await.map_err(BackupError::Object)? {
+                    Opened::Good(copy) => *copy,
+                    Opened::Bad { kind, problem } => {
+                        events.warn(kind, format!("{key} is not used: {problem}"), None);
+                        continue;
+                    }
+                },
+            };
+            chain.add(copy, &listed);
+        }
+        chain.find_dropped(&listed, marks);
+        Ok(chain)
+    }
+
+    fn add(&mut self, copy: Copy, listed: &BTreeSet<String>) {
+        for line in copy.manifest.ledger.iter().chain([&ledger_line(&copy)]) {
+            let key = line_key(line);
+            if listed.contains(&key) {
+                self.alive.insert(key, line.clone());
+            }
+        }
+        let order = |copy: &Copy| (copy.anchor.sequence, copy.anchor.sha256.clone());
+        if self.newest.as_ref().is_none_or(|newest| order(newest) < order(&copy)) {
+            self.newest = Some(copy);
+        }
+    }
+
+    fn find_dropped(&mut self, listed: &BTreeSet<String>, marks: &Marks) {
+        let Some(newest) = &self.newest else { return };
+        let gone = newest.manifest.ledger.iter().filter(|line| !listed.contains(&line_key(line)));
+        self.dropped = gone
+            .map(|line| {
+                let reason = if marks.is_marked(&line_key(line)) { "marked" } else { "absent" };
+                Drop { line: line.clone(), reason: reason.to_owned() }
+            })
+            .collect();
+    }
+
+    /// The number that a new manifest gets: never one that the host remembers as used.
+    pub fn next_sequence(&self, remembered: Option<&Anchor>) -> u64 {
+        let newest = self.newest.as_ref().map_or(0, |copy| copy.anchor.sequence);
+        newest.max(remembered.map_or(0, |anchor| anchor.sequence)) + 1
+    }
+
+    /// Whether the store is older than what the host remembers.
+    pub fn is_rolled_back(&self, remembered: &Anchor) -> bool {
+        let known = self.alive.values().any(|line| line.anchor == *remembered);
+        let newest = self.newest.as_ref().map_or(0, |copy| copy.anchor.sequence);
+        // The remembered point may have been pruned since, but not without a newer one.
+        !known && newest <= remembered.sequence
+    }
+
+    /// The newest point of `source` that is not marked.
+    pub fn parent_line(&self, source: &SourceName, marks: &Marks) -> Option<&LedgerLine> {
+        let own = self.alive.iter().filter(|(key, line)| line.point.source() == source && !marks.is_marked(key));
+        own.map(|(_, line)| line).max_by_key(|line| line.anchor.sequence)
+    }
+
+    /// Reads the manifest of a line, which must have the digest that the ledger knows.
+    pub async fn copy(
+        &self,
+        repository: &Repository,
+        line: &LedgerLine,
+        events: &Events,
+    ) -> Result<Option<Copy>, BackupError> {
+        if let Some(newest) = self.newest.as_ref().filter(|newest| newest.anchor == line.anchor) {
+            return Ok(Some(newest.clone()));
+        }
+        let key = line_key(line);
+        match open(repository, &key).await.map_err(BackupError::Object)? {
+            Opened::Good(copy) if copy.anchor == line.anchor => Ok(Some(*copy)),
+            Opened::Good(_) => {
+                events.warn(
+                    "chain",
+                    format!("{key} is not used: it is not the manifest that the newest one knows"),
+                    None,
+                );
+                Ok(None)
+            }
+            Opened::Bad { kind, problem } => {
+                events.warn(kind, format!("{key} is not used: {problem}"), None);
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// The ledger line of a copy.
+pub fn ledger_line(copy: &Copy) -> LedgerLine {
+    LedgerLine {
+        point: copy.manifest.point.clone(),
+        folder: copy.manifest.folder.clone(),
+        business_date: copy.manifest.business_date,
+        anchor: copy.anchor.clone(),
+    }
+}
+
+/// Key of the manifest of a line.
+fn line_key(line: &LedgerLine) -> String {
+    format!("{POINTS}{}/{}/{MANIFEST_NAME}", line.point.source(), line.folder)
+}
+
+/// Folders with a manifest, in ascending order of time, with the manifest's key.
+fn unread_folders(listing: &[ObjectInfo]) -> Vec<(Folder, String)> {
+    let manifests = listing.iter().filter_map(|info| {
+        let (source, folder, name) = parse_point_key(info.key.as_str())?;
+        (name == MANIFEST_NAME).then(|| (folder.clone(), point_key(&source, &folder, MANIFEST_NAME)))
+    });
+    let mut folders: Vec<_> = manifests.collect();
+    folders.sort();
+    folders
+}
+
+/// The manifest that this host wrote last, if it is the one that is listed.
+fn remembered(
+    repository: &Repository,
+    key: &str,
+    sizes: &BTreeMap<&str, u64>,
+    memory: &Memory,
+    cache: &Cache,
+) -> Option<Copy> {
+    let signature_key = key.replace(MANIFEST_NAME, SIGNATURE_NAME);
+    let is_listed = memory.key == key
+        && sizes.get(key) == Some(&memory.manifest.bytes)
+        && sizes.get(signature_key.as_str()) == Some(&memory.signature.bytes);
+    let (bytes, signature) =
+        is_listed.then(|| Some((cache.get(memory.manifest)?, cache.get(memory.signature)?))).flatten()?;
+    let signature = String::from_utf8(signature).ok()?;
+    match Manifest::open(key, &bytes, &signature, &repository.public, repository.id()) {
+        Ok(manifest) => {
+            let anchor = Anchor { sequence: manifest.sequence, sha256: Digest::of(&bytes).hex() };
+            Some(Copy { manifest, key: key.to_owned(), anchor })
+        }
+        Err(error) => {
+            tracing::warn!(error = with_causes(&error), "the remembered manifest is not used");
+            None
+        }
+    }
+}

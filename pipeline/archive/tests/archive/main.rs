@@ -1,0 +1,7 @@
+//! The program as a whole, on directory targets and on stores that fail, checked with stock tools.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod nights;
+mod site;
+mod stock;

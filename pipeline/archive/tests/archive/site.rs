@@ -1,0 +1,244 @@
+//! A target, keys and a source on disk, and the program run on them in this process.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use dualsync_archive::events::Events;
+use dualsync_archive::failure::Fault;
+use dualsync_archive::input::Input;
+use dualsync_archive::keys::KeyRefs;
+use dualsync_archive::program::work_on;
+use dualsync_archive_store::contract::Store;
+use dualsync_model::event::{Event, Summary};
+use dualsync_model::job::{BackupTask, Class, InitTask, Job, Keys, ListTask, Place, Snapshot, Target, Task};
+use dualsync_model::time::Timestamp;
+
+/// Collects event lines.
+#[derive(Clone, Default)]
+pub struct Sink(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Sink {
+    /// What was printed.
+    pub fn events(&self) -> Vec<Event> {
+        let text = self.0.lock().unwrap().clone();
+        let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        lines.map(|line| serde_json::from_slice(line).unwrap()).collect()
+    }
+}
+
+/// Everything a job needs, in one folder.
+pub struct Site {
+    /// The folder.
+    pub root: tempfile::TempDir,
+    /// Pinned after `init`.
+    pub signing_public: Option<String>,
+    /// Nights so far.
+    pub night: i64,
+    /// How to compress.
+    pub compression: String,
+}
+
+/// How a job ended.
+pub struct Ended {
+    /// The summary, or why there is none.
+    pub outcome: Result<Summary, Fault>,
+    /// Every line.
+    pub events: Vec<Event>,
+}
+
+impl Ended {
+    /// The summary of a job that was done.
+    pub fn summary(&self) -> &Summary {
+        self.outcome.as_ref().unwrap_or_else(|fault| panic!("{fault:?}\n{:?}", self.events))
+    }
+
+    /// Warnings with this code.
+    pub fn warnings(&self, code: &str) -> Vec<String> {
+        let warnings = self.events.iter().filter_map(|event| match event {
+            Event::Warning(warning) if warning.code == code => Some(warning.message.clone()),
+            _ => None,
+        });
+        warnings.collect()
+    }
+}
+
+pub const COMMIT: &str = "{\"command\":\"commit\"}\n";
+
+impl Site {
+    /// An empty target and an empty source, without a repository.
+    pub fn bare() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        for folder in ["target", "source", "state"] {
+            std::fs::create_dir(root.path().join(folder)).unwrap();
+        }
+        Self { root, signing_public: None, night: 0, compression: "zstd:3".into() }
+    }
+
+    /// A target with a repository.
+    pub async fn new() -> Self {
+        let mut site = Self::bare();
+        let ended = site.run(Task::Init(InitTask::default())).await;
+        ended.summary();
+        let repository = ended.events.iter().find_map(|event| match event {
+            Event::Repository(repository) => Some(repository.clone()),
+            _ => None,
+        });
+        site.signing_public = repository.unwrap().signing_public;
+        site
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.root.path().join(name)
+    }
+
+    /// The tree that is backed up.
+    pub fn source(&self) -> PathBuf {
+        self.path("source")
+    }
+
+    /// The directory target.
+    pub fn target(&self) -> PathBuf {
+        self.path("target")
+    }
+
+    pub fn keys(&self) -> Keys {
+        Keys::Archive {
+            identity: format!("file:{}", self.path("age.key").display()).parse().unwrap(),
+            signing_key: format!("file:{}", self.path("minisign.key").display()).parse().unwrap(),
+            signing_public: self.signing_public.clone(),
+            recipients: Vec::new(),
+        }
+    }
+
+    pub fn job(&self, task: Task) -> Job {
+        Job {
+            protocol: 1,
+            now: self.now(),
+            target: Target {
+                name: "paris".into(),
+                place: Place::Directory { path: self.target() },
+                prefix: String::new(),
+                credentials: None,
+            },
+            keys: self.keys(),
+            state: self.path("state"),
+            bandwidth: None,
+            task,
+        }
+    }
+
+    /// The time of this night, long after every file was made, so that nothing is racy.
+    pub fn now(&self) -> Timestamp {
+        Timestamp::from_compact("20361120T020000Z").unwrap().plus_seconds(self.night * 86_400)
+    }
+
+    pub fn backup_task(&self) -> BackupTask {
+        BackupTask {
+            point: format!("web@{}", self.now().compact()).parse().unwrap(),
+            run: format!("{:016x}", self.night).parse().unwrap(),
+            business_date: self.now().utc_date(),
+            class: Class::Auto,
+            note: None,
+            expires: None,
+            snapshot: Snapshot {
+                id: format!("night-{}", self.night),
+                method: "none".into(),
+                frozen: true,
+                taken_at: self.now(),
+                device: "/dev/null".into(),
+                tree: self.source(),
+                is_device: false,
+            },
+            exclude: Vec::new(),
+            compression: self.compression.clone(),
+            other: None,
+            remembered: None,
+            grace_s: 86_400,
+        }
+    }
+
+    /// Runs a task on the directory target.
+    pub async fn run(&self, task: Task) -> Ended {
+        self.run_with(task, COMMIT).await
+    }
+
+    /// Runs a task with this on its standard input.
+    pub async fn run_with(&self, task: Task, input: &'static str) -> Ended {
+        let job = self.job(task);
+        let store = dualsync_archive_store::open(&job.target, job.now, None).await.unwrap();
+        run_on(&job, store, input).await
+    }
+
+    /// One more night, committed.
+    pub async fn backup(&mut self) -> Ended {
+        self.night += 1;
+        self.run(Task::Backup(Box::new(self.backup_task()))).await
+    }
+
+    pub async fn list(&self) -> Ended {
+        self.run(Task::List(ListTask::default())).await
+    }
+
+    /// Every object, by key.
+    pub fn objects(&self) -> Vec<String> {
+        let mut keys = Vec::new();
+        collect(&self.target(), &self.target(), &mut keys);
+        keys.sort();
+        keys
+    }
+
+    /// The only object whose key has this form.
+    pub fn objects_like(&self, prefix: &str, suffix: &str) -> Vec<String> {
+        self.objects().into_iter().filter(|key| key.starts_with(prefix) && key.ends_with(suffix)).collect()
+    }
+
+    pub fn write(&self, path: &str, content: &[u8]) {
+        let path = self.source().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+    }
+}
+
+fn collect(root: &Path, folder: &Path, keys: &mut Vec<String>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            collect(root, &path, keys);
+        } else {
+            keys.push(path.strip_prefix(root).unwrap().to_str().unwrap().to_owned());
+        }
+    }
+}
+
+/// Runs a job on a store of the test's choice.
+pub async fn run_on(job: &Job, store: Arc<dyn Store>, input: &'static str) -> Ended {
+    let sink = Sink::default();
+    let events = Events::new(sink.clone());
+    let keys = KeyRefs::of(&job.keys).unwrap();
+    let outcome = work_on(job, &keys, store, Input::new(input.as_bytes()), &events).await;
+    Ended { outcome, events: sink.events() }
+}
+
+/// Bytes that do not compress, the same on every machine.
+pub fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64 ^ seed.wrapping_mul(0x2545_f491_4f6c_dd1d);
+    let next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    std::iter::repeat_with(next).flatten().take(length).collect()
+}

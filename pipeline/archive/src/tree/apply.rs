@@ -1,7 +1,7 @@
 //! Makes entries below a target so that an interrupted restore leaves nothing half made.
 //!
 //! Everything but a directory is made under a passing name in a folder of the restore's own,
-//! [`STAGING`], gets its content, owner, attributes, mode and times there, and is then renamed to its
+//! [`super::staging`], gets its content, owner, attributes, mode and times there, and is then renamed to its
 //! place: under its own name an entry is whole or absent. A directory is made open to its owner only,
 //! and [`Applier::dress`] gives it what was captured after everything in it is made, the deepest first.
 //! Nothing that exists is touched unless [`Existing::Replace`] says so.
@@ -10,7 +10,6 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, makedev};
 use rustix::io::Errno;
@@ -22,9 +21,7 @@ use super::attributes::{self, Shortfalls};
 use super::capture::{Captured, capture, proc_path};
 use super::meta::Meta;
 use super::safe::{ReachError, Target};
-
-/// The folder for what is being made, in the target; there is one as long as a restore is not complete.
-pub const STAGING: &str = ".dualsync-restore";
+use super::staging::{STAGING, Staging};
 
 /// Why an entry is not made.
 #[derive(Debug, thiserror::Error)]
@@ -55,9 +52,6 @@ pub enum ApplyError {
     },
 }
 
-/// Stands in [`STAGING`] when the target was empty at first: all that is there came from restores.
-const FRESH: &str = "fresh";
-
 /// What happens to an entry that is there already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Existing {
@@ -71,9 +65,8 @@ pub enum Existing {
 #[derive(Debug)]
 pub struct Applier {
     target: Target,
-    staging: OwnedFd,
+    staging: Staging,
     existing: Existing,
-    next: AtomicU64,
     shortfalls: Shortfalls,
 }
 
@@ -83,25 +76,9 @@ impl Applier {
     pub fn new(root: &Path, existing: Existing) -> Result<Self, ApplyError> {
         let at = |step| move |source: io::Error| ApplyError::Step { step, path: RawPath::default(), source };
         let target = Target::open(root).map_err(at("open the target"))?;
-        let is_empty = is_empty(target.root()).map_err(at("list the target"))?;
-        match rustix::fs::mkdirat(target.root(), STAGING, Mode::RWXU) {
-            Err(Errno::EXIST) => {}
-            made => made.map_err(io::Error::from).map_err(at("make the staging folder in"))?,
-        }
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let staging = rustix::fs::openat(target.root(), STAGING, flags, Mode::empty())
-            .map_err(io::Error::from)
-            .map_err(at("open the staging folder in"))?;
-        clear(&staging).map_err(at("clear the staging folder in"))?;
-        // A default ACL of the target would be inherited by everything that is made.
-        let _ = rustix::fs::fremovexattr(&staging, "system.posix_acl_default");
-        if is_empty {
-            let made = rustix::fs::mknodat(&staging, FRESH, FileType::RegularFile, Mode::RUSR, 0);
-            made.map_err(io::Error::from).map_err(at("note that nothing is in"))?;
-        }
-        let is_fresh = rustix::fs::statat(&staging, FRESH, AtFlags::SYMLINK_NOFOLLOW).is_ok();
-        let existing = if is_fresh { Existing::Replace } else { existing };
-        Ok(Self { target, staging, existing, next: AtomicU64::new(0), shortfalls: Shortfalls::default() })
+        let staging = Staging::open(target.root()).map_err(at("make the staging folder in"))?;
+        let existing = if staging.is_fresh() { Existing::Replace } else { existing };
+        Ok(Self { target, staging, existing, shortfalls: Shortfalls::default() })
     }
 
     /// What happens to entries that are there: as it was asked for, or more where all came from restores.
@@ -192,11 +169,13 @@ impl Applier {
                 return Err(impossible("is no link, FIFO or device"));
             }
         };
-        let passing = self.passing_name();
+        let passing = self.staging.passing_name();
         let made = match (kind, &meta.link_target) {
             (FileType::Symlink, None) => return Err(impossible("has no link target")),
-            (FileType::Symlink, Some(target)) => rustix::fs::symlinkat(target.as_bytes(), &self.staging, &*passing),
-            _ => rustix::fs::mknodat(&self.staging, &*passing, kind, Mode::RUSR | Mode::WUSR, device),
+            (FileType::Symlink, Some(target)) => {
+                rustix::fs::symlinkat(target.as_bytes(), self.staging.folder(), &*passing)
+            }
+            _ => rustix::fs::mknodat(self.staging.folder(), &*passing, kind, Mode::RUSR | Mode::WUSR, device),
         };
         done("make", path, made)?;
         self.settle(&passing, path, meta)
@@ -204,9 +183,9 @@ impl Applier {
 
     /// Begins a regular file of `size` bytes, all of them a hole.
     pub fn begin_file(self: &Arc<Self>, path: &RawPath, size: u64) -> Result<Staged, ApplyError> {
-        let name = self.passing_name();
+        let name = self.staging.passing_name();
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&self.staging, &*name, flags, Mode::RUSR | Mode::WUSR)
+        let file = rustix::fs::openat(self.staging.folder(), &*name, flags, Mode::RUSR | Mode::WUSR)
             .map_err(|error| step("make the file", path, error))?;
         let staged = Staged { applier: Arc::clone(self), file, name, path: path.clone(), settled: false };
         rustix::fs::ftruncate(&staged.file, size).map_err(|error| step("make room for", path, error))?;
@@ -216,8 +195,8 @@ impl Applier {
     /// Makes `path` another name of `first`, which was made by this restore or is known to be right.
     pub fn link(&self, first: &RawPath, path: &RawPath) -> Result<(), ApplyError> {
         let (first_folder, first_name) = self.target.folder(first)?;
-        let passing = self.passing_name();
-        let made = rustix::fs::linkat(&*first_folder, first_name, &self.staging, &*passing, AtFlags::empty());
+        let passing = self.staging.passing_name();
+        let made = rustix::fs::linkat(&*first_folder, first_name, self.staging.folder(), &*passing, AtFlags::empty());
         done("link", path, made)?;
         self.move_to(&passing, path)
     }
@@ -226,10 +205,12 @@ impl Applier {
     /// root (in this order, since the first changes its time), and everything is durable.
     pub fn finish(&self, root: Option<&Meta>) -> Result<(), ApplyError> {
         let path = RawPath::default();
-        clear(&self.staging).map_err(|source| ApplyError::Step { step: "clear", path: path.clone(), source })?;
-        let _ = rustix::fs::unlinkat(&self.staging, FRESH, AtFlags::empty());
-        let removed = rustix::fs::unlinkat(self.target.root(), STAGING, AtFlags::REMOVEDIR);
-        removed.map_err(|error| step("remove the staging folder of", &path, error))?;
+        let removed = self.staging.remove(self.target.root());
+        removed.map_err(|source| ApplyError::Step {
+            step: "remove the staging folder of",
+            path: path.clone(),
+            source,
+        })?;
         root.map_or(Ok(()), |meta| self.dress(&path, meta))?;
         rustix::fs::syncfs(self.target.root()).map_err(|error| step("sync the target", &path, error))
     }
@@ -245,12 +226,9 @@ impl Applier {
         Ok(self.target.folder(path)?)
     }
 
-    fn passing_name(&self) -> String {
-        self.next.fetch_add(1, Ordering::Relaxed).to_string()
-    }
-
     fn settle(&self, passing: &str, path: &RawPath, meta: &Meta) -> Result<(), ApplyError> {
-        let node = open_node(&self.staging, passing.as_bytes()).map_err(|error| step("open again", path, error))?;
+        let node =
+            open_node(self.staging.folder(), passing.as_bytes()).map_err(|error| step("open again", path, error))?;
         attributes::apply(node.as_fd(), path, meta, &self.shortfalls);
         self.move_to(passing, path)
     }
@@ -259,20 +237,20 @@ impl Applier {
     fn move_to(&self, passing: &str, path: &RawPath) -> Result<(), ApplyError> {
         let moved = self.place(path).and_then(|(folder, name)| {
             let moved = match self.existing {
-                Existing::Replace => rustix::fs::renameat(&self.staging, passing, &*folder, name),
+                Existing::Replace => rustix::fs::renameat(self.staging.folder(), passing, &*folder, name),
                 Existing::Keep => self.rename_to_nothing(passing, &folder, name),
             };
             done("put in place", path, moved)
         });
         // Renaming one name of a file over another does nothing, and so does a failure.
-        let _ = rustix::fs::unlinkat(&self.staging, passing, AtFlags::empty());
+        let _ = rustix::fs::unlinkat(self.staging.folder(), passing, AtFlags::empty());
         moved
     }
 
     fn rename_to_nothing(&self, passing: &str, folder: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
-        match rustix::fs::renameat_with(&self.staging, passing, folder, name, RenameFlags::NOREPLACE) {
+        match rustix::fs::renameat_with(self.staging.folder(), passing, folder, name, RenameFlags::NOREPLACE) {
             // Some network file systems do not know the flag; a new name for a file never replaces one.
-            Err(Errno::INVAL) => rustix::fs::linkat(&self.staging, passing, folder, name, AtFlags::empty()),
+            Err(Errno::INVAL) => rustix::fs::linkat(self.staging.folder(), passing, folder, name, AtFlags::empty()),
             renamed => renamed,
         }
     }
@@ -329,7 +307,7 @@ impl Staged {
 impl Drop for Staged {
     fn drop(&mut self) {
         if !self.settled {
-            let _ = rustix::fs::unlinkat(&self.applier.staging, &*self.name, AtFlags::empty());
+            let _ = rustix::fs::unlinkat(self.applier.staging.folder(), &*self.name, AtFlags::empty());
         }
     }
 }
@@ -348,32 +326,6 @@ fn done(what: &'static str, path: &RawPath, result: Result<(), Errno>) -> Result
 /// The entry itself, never what it points to.
 fn open_node(folder: &OwnedFd, name: &[u8]) -> Result<OwnedFd, Errno> {
     rustix::fs::openat(folder, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
-}
-
-/// Removes the files of an interrupted restore; there are never directories among them.
-fn clear(staging: &OwnedFd) -> io::Result<()> {
-    for entry in rustix::fs::Dir::read_from(staging)? {
-        let entry = entry?;
-        if !is_dots(entry.file_name()) && entry.file_name().to_bytes() != FRESH.as_bytes() {
-            rustix::fs::unlinkat(staging, entry.file_name(), AtFlags::empty())?;
-        }
-    }
-    Ok(())
-}
-
-/// Whether there is nothing but what mkfs makes. A staging folder counts as something.
-fn is_empty(root: &OwnedFd) -> io::Result<bool> {
-    for entry in rustix::fs::Dir::read_from(root)? {
-        let entry = entry?;
-        if !is_dots(entry.file_name()) && entry.file_name() != c"lost+found" {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-fn is_dots(name: &std::ffi::CStr) -> bool {
-    name == c"." || name == c".."
 }
 
 #[cfg(test)]

@@ -6,11 +6,13 @@
 //! (`docs/worker-protocol.md`).
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
+use sha2::{Digest as _, Sha256};
 
 use dualsync_model::fact::EntryKind;
 use dualsync_model::path::{RawPath, from_base64, to_base64};
 use dualsync_model::time::Timestamp;
+
+use crate::digest::Digest;
 
 /// Everything captured about one entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -197,16 +199,7 @@ pub fn xattr_digest(xattrs: &[Xattr]) -> String {
         hash.update(length.to_le_bytes());
         hash.update(half);
     }
-    hex(&hash.finalize())
-}
-
-/// Lower-case hex.
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("a String takes all that is written");
-        text
-    })
+    Digest::finish(hash).hex()
 }
 
 #[cfg(test)]
@@ -286,8 +279,8 @@ mod tests {
     fn the_digest_is_the_one_of_the_protocol_page() {
         assert_eq!(xattr_digest(&[]), "");
         let two = [xattr(b"user.b", b"2"), xattr(b"user.a", b"")];
-        let spelled = Sha256::digest(b"\x06\0\0\0user.a\0\0\0\0\x06\0\0\0user.b\x01\0\0\x002");
-        assert_eq!(xattr_digest(&two), hex(&spelled));
+        let spelled = Digest::of(b"\x06\0\0\0user.a\0\0\0\0\x06\0\0\0user.b\x01\0\0\x002");
+        assert_eq!(xattr_digest(&two), spelled.hex());
     }
 
     #[test]

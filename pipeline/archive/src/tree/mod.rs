@@ -25,6 +25,7 @@ pub mod safe;
 
 mod capture;
 mod extents;
+mod staging;
 
 #[cfg(test)]
 pub(crate) mod nasty;

@@ -27,7 +27,7 @@ pub struct ObjectError {
 pub enum Problem {
     /// The store did not give it.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(Box<StoreError>),
     /// Its bytes are not the ones its name tells.
     #[error("its bytes do not have the digest they should have")]
     Digest,
@@ -40,6 +40,12 @@ pub enum Problem {
     /// It is longer than its kind may be.
     #[error("it is longer than an object of its kind may be")]
     TooLong,
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        Self::Store(Box::new(error))
+    }
 }
 
 impl From<OpenError> for Problem {

@@ -129,7 +129,7 @@ pub mod map {
     /// No map object is longer.
     pub const BYTES_MAX: usize = 32 << 20;
     /// A writer closes one at about this size, to bound its memory.
-    pub const BYTES_TARGET: usize = 16 << 20;
+    pub const BYTES_TARGET: usize = 8 << 20;
 }
 
 /// A manifest.

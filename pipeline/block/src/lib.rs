@@ -1,26 +1,62 @@
 //! Path one: block snapshots.
+//!
+//! A volume is cut into blocks of fixed size; new ones are compressed, sealed and packed, a map says
+//! which block is stored where, and a manifest, written last, makes the copy exist. The modules
+//! stand in reading order and use only what stands below them:
+//!
+//! 1. [`program`] runs one job; [`trouble`] sorts what went wrong.
+//! 2. The verbs: [`mod@init`], [`mod@backup`], [`mod@restore`], [`mod@facts`] and [`files`] through [`view`],
+//!    [`mod@check`], [`mod@list`], [`mod@probe`].
+//! 3. What is stored, read back: [`image`], [`records`], [`points`], [`marks`], [`repository`].
+//! 4. The objects: [`manifest`], [`checkpoint`], [`maps`], [`pagetable`], [`page`], [`pack`], [`document`].
+//! 5. The bytes: [`seal`], [`keys`], [`codec`], [`digest`], [`format`](mod@format).
+//!
+//! Beside them [`device`] and [`ext4`] read the source, and [`events`] owns standard output. The
+//! archive path is another program; nothing here may be shared with it but `dualsync-model`.
 
-pub mod files;
+pub mod program;
+
+pub mod init;
+
+pub mod backup;
+
+pub mod restore;
+
+pub mod tree;
 
 pub mod facts;
 
+pub mod files;
+
 pub mod view;
 
-pub mod device;
+pub mod check;
 
-pub mod ext4;
+pub mod list;
+
+pub mod probe;
+
+pub mod trouble;
 
 pub mod image;
 
+pub mod records;
+
 pub mod points;
+
+pub mod marks;
 
 pub mod maps;
 
 pub mod repository;
 
+pub mod keyfile;
+
 pub mod cache;
 
 pub mod fetch;
+
+pub mod checkpoint;
 
 pub mod manifest;
 
@@ -45,3 +81,13 @@ pub mod digest;
 pub mod cursor;
 
 pub mod format;
+
+pub mod filesystem;
+
+pub mod device;
+
+pub mod ext4;
+
+pub mod pool;
+
+pub mod events;

@@ -17,10 +17,10 @@ use serde::{Deserialize, Serialize};
 use crate::codec::{Compression, Compressor};
 use crate::cursor::Cursor;
 use crate::digest::Sha256;
-use crate::format::{Codec, ObjectKind, header, manifest, page};
+use crate::format::{ObjectKind, header, manifest, page};
 use crate::keys::KeyTree;
-use crate::pagetable::PageTable;
-use crate::seal::{NoRandomness, ObjectOpener, ObjectSealer, OpenError, Scratch};
+use crate::pagetable::{PageTable, TableReader};
+use crate::seal::{NoRandomness, ObjectOpener, ObjectSealer, OpenError, Scratch, check_clear_header};
 
 /// An object that a point needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,48 +171,70 @@ impl Manifest {
     /// # Panics
     /// When lists are longer than the format's limits, which the writer keeps.
     pub fn seal(&self, keys: &KeyTree, stem: &str) -> Result<(Vec<u8>, Sha256), NoRandomness> {
-        let clear = self.clear.encode();
-        let mut sealer = ObjectSealer::create(keys, ObjectKind::Manifest, binding(&clear, stem))?;
-        let mut out = Vec::with_capacity(header::BYTES + clear.len() + (64 << 10));
-        out.extend_from_slice(sealer.header());
-        out.extend_from_slice(&clear);
         let description = serde_json::to_vec(&self.description).expect("a description is plain text and numbers");
-        let mut compressor = Compressor::new(Compression::Better);
-        let mut bodies = vec![description];
-        bodies.extend(self.pages.encode_records());
-        let last = bodies.pop().expect("there is at least the description");
-        for body in bodies {
-            seal_record(&mut sealer, &body, &mut compressor, &mut out);
-        }
-        let (codec, body) = compressor.compress(&last);
-        sealer.last(codec, length(&last), body, &mut out);
-        let sha256 = Sha256::of(&out);
-        Ok((out, sha256))
+        seal_parts(keys, ObjectKind::Manifest, stem, &self.clear, description, &self.pages)
     }
 
     /// Opens the stored bytes of the manifest whose key begins with `stem`.
     pub fn open(keys: &KeyTree, stem: &str, bytes: &[u8]) -> Result<Self, OpenError> {
-        let (clear, clear_bytes) = Clear::read(bytes)?;
-        let opener = ObjectOpener::new(keys, ObjectKind::Manifest, bytes, binding(clear_bytes, stem))?;
-        let mut records = Records {
-            opener,
-            rest: &bytes[header::BYTES + clear_bytes.len()..],
-            next: 0,
-            done: false,
-            scratch: Scratch::default(),
-        };
-        let description = records.next(manifest::BODY_BYTES_MAX)?.ok_or(OpenError::Truncated)?;
-        let description: Description = serde_json::from_slice(&description)
+        let Parts { clear, text, pages } = open_parts(keys, ObjectKind::Manifest, stem, bytes)?;
+        let description: Description = serde_json::from_slice(&text)
             .map_err(|_| OpenError::Malformed("a manifest whose description cannot be read"))?;
-        let names = clear.maps.iter().map(|reference| reference.sha256).collect();
-        let mut reader = crate::pagetable::TableReader::new(names);
-        while let Some(body) = records.next(manifest::PAGE_REFS_PER_RECORD * manifest::PAGE_REF_BYTES)? {
-            reader.record(&body)?;
-        }
-        let pages = reader.finish()?;
         check_geometry(&description, &pages)?;
         Ok(Self { clear, description, pages })
     }
+}
+
+/// What manifests and checkpoints are made of.
+pub(crate) struct Parts {
+    /// The clear section.
+    pub clear: Clear,
+    /// Record 0.
+    pub text: Vec<u8>,
+    /// The other records.
+    pub pages: PageTable,
+}
+
+/// Seals an object with a clear section, a text and pages; `name` is bound to it.
+pub(crate) fn seal_parts(
+    keys: &KeyTree,
+    kind: ObjectKind,
+    name: &str,
+    clear: &Clear,
+    text: Vec<u8>,
+    pages: &PageTable,
+) -> Result<(Vec<u8>, Sha256), NoRandomness> {
+    let clear = clear.encode();
+    let mut sealer = ObjectSealer::create(keys, kind, binding(&clear, name))?;
+    let mut out = Vec::with_capacity(header::BYTES + clear.len() + (64 << 10));
+    out.extend_from_slice(sealer.header());
+    out.extend_from_slice(&clear);
+    let mut compressor = Compressor::new(Compression::Better);
+    let mut bodies = vec![text];
+    bodies.extend(pages.encode_records());
+    let last = bodies.pop().expect("there is at least the text");
+    for body in bodies {
+        seal_record(&mut sealer, &body, &mut compressor, &mut out);
+    }
+    let (codec, body) = compressor.compress(&last);
+    sealer.last(codec, length(&last), body, &mut out);
+    let sha256 = Sha256::of(&out);
+    Ok((out, sha256))
+}
+
+/// Opens what [`seal_parts`] sealed.
+pub(crate) fn open_parts(keys: &KeyTree, kind: ObjectKind, name: &str, bytes: &[u8]) -> Result<Parts, OpenError> {
+    let (clear, clear_bytes) = Clear::read_kind(kind, bytes)?;
+    let opener = ObjectOpener::new(keys, kind, bytes, binding(clear_bytes, name))?;
+    let rest = &bytes[header::BYTES + clear_bytes.len()..];
+    let mut records = Records { opener, rest, next: 0, done: false, scratch: Scratch::default() };
+    let text = records.next(manifest::BODY_BYTES_MAX)?.ok_or(OpenError::Truncated)?;
+    let names = clear.maps.iter().map(|reference| reference.sha256).collect();
+    let mut reader = TableReader::new(names);
+    while let Some(body) = records.next(manifest::PAGE_REFS_PER_RECORD * manifest::PAGE_REF_BYTES)? {
+        reader.record(&body)?;
+    }
+    Ok(Parts { clear, text, pages: reader.finish()? })
 }
 
 fn seal_record(sealer: &mut ObjectSealer, body: &[u8], compressor: &mut Compressor, out: &mut Vec<u8>) {
@@ -288,10 +310,14 @@ impl Clear {
 
     /// Reads the clear section of a manifest without any key, and the bytes it takes.
     pub fn read(bytes: &[u8]) -> Result<(Self, &[u8]), OpenError> {
-        crate::seal::check_clear_header(bytes)?;
+        Self::read_kind(ObjectKind::Manifest, bytes)
+    }
+
+    fn read_kind(kind: ObjectKind, bytes: &[u8]) -> Result<(Self, &[u8]), OpenError> {
+        check_clear_header(bytes)?;
         let section = bytes.get(header::BYTES..).ok_or(OpenError::Truncated)?;
-        if usize::from(bytes[header::KIND_AT]) != ObjectKind::Manifest as usize {
-            return Err(OpenError::OtherKind { expected: ObjectKind::Manifest as u8, found: bytes[header::KIND_AT] });
+        if bytes[header::KIND_AT] != kind as u8 {
+            return Err(OpenError::OtherKind { expected: kind as u8, found: bytes[header::KIND_AT] });
         }
         let mut cursor = Cursor::new(section);
         let sequence = cursor.u64()?;
@@ -322,6 +348,3 @@ fn read_references(count: u32, cursor: &mut Cursor<'_>) -> Result<Vec<Reference>
         Err(OpenError::Malformed("a manifest whose references are not in order"))
     }
 }
-
-// The codec of small records is whatever the compressor picks; both are always readable.
-const _: () = assert!(Codec::Raw as u8 == 0 && Codec::Deflate as u8 == 1);

@@ -8,6 +8,8 @@
 //! hashes every block of the finished bytes again and compares with what the writer meant, before
 //! anything may name the pack. A block's record opens alone with its salt and place from the map.
 
+use std::ops::{Deref, DerefMut};
+
 use crate::codec::Compressor;
 use crate::cursor::Cursor;
 use crate::digest::{Blake3, Sha256};
@@ -54,11 +56,11 @@ pub struct SealedPack<B> {
     pub entries: Vec<PackEntry>,
 }
 
-impl<B: AsMut<Vec<u8>> + AsRef<Vec<u8>>> PackWriter<B> {
+impl<B: DerefMut<Target = Vec<u8>>> PackWriter<B> {
     /// Begins a pack in `buffer`, which is emptied first.
     pub fn create(keys: &KeyTree, mut buffer: B) -> Result<Self, NoRandomness> {
         let sealer = ObjectSealer::create(keys, ObjectKind::Pack, Vec::new())?;
-        let bytes = buffer.as_mut();
+        let bytes = &mut *buffer;
         bytes.clear();
         bytes.extend_from_slice(sealer.header());
         Ok(Self { sealer, buffer, entries: Vec::new() })
@@ -66,7 +68,7 @@ impl<B: AsMut<Vec<u8>> + AsRef<Vec<u8>>> PackWriter<B> {
 
     /// Whether a block of `block_bytes` still fits, even one that does not shrink.
     pub fn has_room(&self, block_bytes: usize) -> bool {
-        let end = self.buffer.as_ref().len() + record::OVERHEAD_BYTES + block_bytes + pack::END_BYTES_MAX;
+        let end = self.buffer.len() + record::OVERHEAD_BYTES + block_bytes + pack::END_BYTES_MAX;
         end <= pack::BYTES_MAX && self.entries.len() < pack::BLOCKS_MAX
     }
 
@@ -77,7 +79,7 @@ impl<B: AsMut<Vec<u8>> + AsRef<Vec<u8>>> PackWriter<B> {
     pub fn push(&mut self, hash: Blake3, block: &[u8], compressor: &mut Compressor) -> usize {
         assert!(self.has_room(block.len()), "a pack never grows past its buffer");
         let (codec, body) = compressor.compress(block);
-        let bytes = self.buffer.as_mut();
+        let bytes = &mut *self.buffer;
         let offset = number(bytes.len());
         self.sealer.record(codec, number(block.len()), body, bytes);
         let place = Place { offset, length: number(bytes.len()) - offset };
@@ -93,7 +95,7 @@ impl<B: AsMut<Vec<u8>> + AsRef<Vec<u8>>> PackWriter<B> {
     /// Seals the table, writes the footer and names the pack.
     pub fn finish(mut self) -> SealedPack<B> {
         let salt = self.sealer.salt();
-        let bytes = self.buffer.as_mut();
+        let bytes = &mut *self.buffer;
         let table_at = number(bytes.len());
         let table = encode_table(&self.entries);
         self.sealer.last(Codec::Raw, number(table.len()), &table, bytes);
@@ -172,12 +174,12 @@ pub fn open_block(
 }
 
 /// Opens, inflates and hashes all of a finished pack again, and compares with what was meant.
-pub fn verify<B: AsRef<Vec<u8>>>(
+pub fn verify<B: Deref<Target = Vec<u8>>>(
     keys: &KeyTree,
     sealed: &SealedPack<B>,
     scratch: &mut Scratch,
 ) -> Result<(), OpenError> {
-    let bytes = sealed.buffer.as_ref().as_slice();
+    let bytes = sealed.buffer.as_slice();
     if read_table(keys, bytes)? != sealed.entries {
         return Err(OpenError::Malformed("a pack whose table is not the one that was written"));
     }
@@ -205,15 +207,17 @@ mod tests {
 
     struct Buffer(Vec<u8>);
 
-    impl AsMut<Vec<u8>> for Buffer {
-        fn as_mut(&mut self) -> &mut Vec<u8> {
-            &mut self.0
+    impl Deref for Buffer {
+        type Target = Vec<u8>;
+
+        fn deref(&self) -> &Vec<u8> {
+            &self.0
         }
     }
 
-    impl AsRef<Vec<u8>> for Buffer {
-        fn as_ref(&self) -> &Vec<u8> {
-            &self.0
+    impl DerefMut for Buffer {
+        fn deref_mut(&mut self) -> &mut Vec<u8> {
+            &mut self.0
         }
     }
 

@@ -1,0 +1,180 @@
+//! The commit: look at the marks again, write the manifest, read it back.
+//!
+//! Nothing that was marked for more than half the grace may be named, and the manifest is put
+//! within a quarter of the grace after that look, by the boot-time clock: so whatever a deleter
+//! still keeps when it lists the manifests is named in time, and what it has given up is not.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use dualsync_model::event::{Committed, Event};
+use dualsync_model::job::{Anchor, BackupTask};
+use dualsync_model::time::Timestamp;
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::backup::book::{Book, read_back};
+use crate::backup::{BackupError, Counts, Made, ledger};
+use crate::device::Source;
+use crate::digest::Sha256;
+use crate::events::Events;
+use crate::filesystem;
+use crate::manifest::{Clear, Description, Manifest, SnapshotNote, Stats};
+use crate::marks::Marks;
+use crate::names;
+use crate::points::{Census, load};
+use crate::repository::Repository;
+use crate::seal::random_bytes;
+
+/// Looks at the marks at most this often before giving up on a store that is too slow.
+const LOOKS_MAX: usize = 5;
+
+/// What a manifest is made from.
+pub(super) struct Commit<'a> {
+    /// Where it goes.
+    pub repository: &'a Arc<Repository>,
+    /// What was asked for.
+    pub task: &'a BackupTask,
+    /// What was read.
+    pub source: &'a Source,
+    /// When the run began.
+    pub started_at: Timestamp,
+    /// What was counted.
+    pub counts: Counts,
+}
+
+impl Commit<'_> {
+    /// Puts the manifest.
+    pub async fn put(&self, book: &Book, events: &Events) -> Result<Made, BackupError> {
+        let file_system = filesystem::recognise(self.source);
+        let mut looks = 0;
+        loop {
+            looks += 1;
+            let looked_at = boot_seconds();
+            // Other sources may have committed since the run began: the chain goes on from now.
+            let census = Census::take(self.repository).await?;
+            let marks = Marks::list(self.repository).await?;
+            self.refuse_marked(book, &marks).await?;
+            let manifest = self.manifest(book, &census, file_system.clone());
+            let stem = names::manifest_stem(self.task.point.source(), self.task.point.time(), random_bytes()?);
+            let (bytes, sha256) = manifest.seal(self.repository.keys(), &stem)?;
+            if boot_seconds() - looked_at > self.task.grace_s / 4 && looks < LOOKS_MAX {
+                continue;
+            }
+            let made = self.made(book, bytes.len());
+            self.put_bytes(&stem, bytes.into(), sha256, manifest.clear.sequence, events).await?;
+            self.tidy_cache(book, &census, sha256).await;
+            return Ok(made);
+        }
+    }
+
+    async fn put_bytes(
+        &self,
+        stem: &str,
+        bytes: Bytes,
+        sha256: Sha256,
+        sequence: u64,
+        events: &Events,
+    ) -> Result<(), BackupError> {
+        let key = names::manifest(stem, &sha256);
+        // Power cut before this line: no point. After it: the point exists.
+        self.repository.put(&key, bytes.clone(), sha256).await?;
+        read_back(self.repository, &key, &bytes).await?;
+        self.repository.cache().put(&sha256, &bytes);
+        let anchor = Anchor { sequence, sha256: sha256.to_string() };
+        events.say(&Event::Committed(Committed { manifest: key.to_string(), anchor }));
+        Ok(())
+    }
+
+    async fn refuse_marked(&self, book: &Book, marks: &Marks) -> Result<(), BackupError> {
+        let named = book.map_references().into_iter().chain(book.uses.references());
+        for object in named.map(|reference| reference.sha256).filter(|object| marks.is_marked(object)) {
+            if let Some(age_s) = marks.age_s(self.repository, &object).await
+                && age_s > self.task.grace_s / 2
+            {
+                return Err(BackupError::Marked { object, age_s });
+            }
+        }
+        Ok(())
+    }
+
+    fn manifest(&self, book: &Book, census: &Census, file_system: Option<String>) -> Manifest {
+        let task = self.task;
+        let info = self.repository.info();
+        let newest = census.newest();
+        let made_at = self.repository.store().now();
+        let packs = book.uses.references();
+        let stats = Stats {
+            duration_s: u64::try_from(made_at.seconds_since(self.started_at)).unwrap_or(0),
+            read_bytes: self.counts.read_bytes,
+            stored_blocks: book.uses.blocks(),
+            sent_blocks: self.counts.sent_blocks,
+            resent_blocks: self.counts.resent_blocks,
+            free_blocks: self.counts.free_blocks,
+            added_bytes: book.added_bytes,
+        };
+        Manifest {
+            clear: Clear {
+                sequence: newest.map_or(0, |head| head.sequence) + 1,
+                predecessor: newest.map(|head| head.name.sha256),
+                maps: book.map_references(),
+                packs,
+            },
+            description: Description {
+                point: task.point.clone(),
+                run: task.run.clone(),
+                business_date: task.business_date,
+                class: task.class,
+                note: task.note.clone(),
+                expires: task.expires,
+                snapshot: SnapshotNote {
+                    id: task.snapshot.id.clone(),
+                    method: task.snapshot.method.clone(),
+                    frozen: task.snapshot.frozen,
+                    taken_at: task.snapshot.taken_at,
+                },
+                source_bytes: self.source.size_bytes(),
+                block_bytes: info.block_bytes,
+                file_system,
+                exclude: task.exclude.clone(),
+                other: task.other.clone(),
+                ledger: ledger(census),
+                drops: Vec::new(),
+                repo_sha256: self.repository.repo_sha256(),
+                readme_sha256: info.readme_sha256,
+                recover_sha256: info.recover_sha256,
+                made_at,
+                stats,
+            },
+            pages: book.table.clone(),
+        }
+    }
+
+    fn made(&self, book: &Book, manifest_bytes: usize) -> Made {
+        let source_bytes = self.source.size_bytes();
+        Made {
+            blocks: source_bytes.div_ceil(self.repository.block_bytes() as u64),
+            source_bytes,
+            added_bytes: book.added_bytes + manifest_bytes as u64,
+            objects: book.stored.len() as u64 + 1,
+        }
+    }
+
+    /// Keeps what the next run reads: every manifest, and the maps of each source's newest point.
+    async fn tidy_cache(&self, book: &Book, census: &Census, manifest: Sha256) {
+        let mut alive: HashSet<Sha256> = census.heads.iter().map(|head| head.name.sha256).collect();
+        alive.insert(manifest);
+        alive.extend(book.map_references().iter().map(|reference| reference.sha256));
+        let sources: HashSet<_> = census.heads.iter().map(|head| &head.name.source).collect();
+        for head in sources.into_iter().filter_map(|source| census.newest_of(source)) {
+            if let Ok(other) = load(self.repository, &head.name, head.size).await {
+                alive.extend(other.clear.maps.iter().map(|reference| reference.sha256));
+            }
+        }
+        self.repository.cache().keep_only(&alive);
+    }
+}
+
+fn boot_seconds() -> u64 {
+    u64::try_from(clock_gettime(ClockId::Boottime).tv_sec).unwrap_or(0)
+}

@@ -1,0 +1,296 @@
+//! `check`: are the stored objects there and whole? Needs no content key for almost all of it.
+//!
+//! Presence compares one listing with what the manifests name in clear; `objects` also reads the
+//! bytes and compares them with the SHA-256 in their names. With the key, manifests are opened and
+//! documents proved too. It changes nothing, and one bad object never hides another.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use dualsync_block_store::contract::{Key, ObjectInfo};
+use dualsync_model::event::{Event, Finding};
+use dualsync_model::id::PointId;
+use dualsync_model::job::{CheckTask, Depth};
+use tokio::task::JoinSet;
+
+use crate::checkpoint::{Checkpoint, Heartbeat};
+use crate::digest::Sha256;
+use crate::document::Unproven;
+use crate::events::Events;
+use crate::fetch::{ObjectError, Problem};
+use crate::list::chain_findings;
+use crate::manifest::{Clear, Reference};
+use crate::names;
+use crate::points::Census;
+use crate::repository::Repository;
+use crate::seal::OpenError;
+use crate::trouble::Trouble;
+
+/// Objects read at once: at most 32 MiB each.
+const FETCHES: usize = 3;
+
+/// What `check` counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Checked {
+    /// Objects looked at.
+    pub objects: u64,
+    /// Stored bytes read and compared.
+    pub bytes: u64,
+    /// Findings told.
+    pub findings: u64,
+}
+
+/// An object that somebody needs.
+#[derive(Debug)]
+struct Needed {
+    size: u64,
+    points: Vec<PointId>,
+}
+
+struct Check<'a> {
+    repository: &'a Arc<Repository>,
+    task: &'a CheckTask,
+    events: &'a Events,
+    listed: BTreeMap<Key, ObjectInfo>,
+    needed: BTreeMap<Key, Needed>,
+    checked: Checked,
+}
+
+/// Checks the repository, or the objects of one point.
+pub async fn check(repository: &Arc<Repository>, task: &CheckTask, events: &Events) -> Result<Checked, Trouble> {
+    events.progress().phase("listing");
+    let listed = repository.store().list("", None).await?;
+    let listed = listed.into_iter().map(|object| (object.key.clone(), object)).collect();
+    let mut check = Check { repository, task, events, listed, needed: BTreeMap::new(), checked: Checked::default() };
+    check.manifests().await?;
+    if task.point.is_none() {
+        check.chain().await?;
+        check.documents().await?;
+    }
+    check.presence();
+    if task.depth == Depth::Objects {
+        check.objects().await?;
+    }
+    Ok(check.checked)
+}
+
+impl Check<'_> {
+    fn tell(&mut self, finding: Finding) {
+        self.events.say(&Event::Finding(finding));
+        self.checked.findings += 1;
+    }
+
+    fn found(&mut self, error: &ObjectError, points: Vec<PointId>) {
+        let finding = error.finding(self.repository.target(), points);
+        self.tell(finding);
+    }
+
+    /// Reads the clear section of every manifest, damaged inside or not: what it names is needed.
+    async fn manifests(&mut self) -> Result<(), Trouble> {
+        let manifests: Vec<Key> =
+            self.listed.keys().filter(|key| key.as_str().starts_with(names::POINTS)).cloned().collect();
+        for key in manifests {
+            let Some(name) = names::parse_manifest(key.as_str()) else { continue };
+            let point = PointId::new(name.source.clone(), name.time);
+            if self.task.point.as_ref().is_some_and(|wanted| *wanted != point) {
+                continue;
+            }
+            match self.read(&key, &name.sha256).await {
+                Ok(bytes) => match Clear::read(&bytes) {
+                    Ok((clear, _)) => self.need(&clear, &point),
+                    Err(error) => self.found(&ObjectError::new(key, error), vec![point]),
+                },
+                Err(error) if error.is_damage() => self.found(&error, vec![point]),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// An object's bytes from the store itself, never from a cache.
+    async fn read(&mut self, key: &Key, sha256: &Sha256) -> Result<bytes::Bytes, ObjectError> {
+        let bytes = self.repository.get(key).await?;
+        self.checked.objects += 1;
+        self.checked.bytes += bytes.len() as u64;
+        if Sha256::of(&bytes) == *sha256 { Ok(bytes) } else { Err(ObjectError::new(key.clone(), Problem::Digest)) }
+    }
+
+    fn need(&mut self, clear: &Clear, point: &PointId) {
+        let mut add = |key: Key, reference: &Reference| {
+            let needed =
+                self.needed.entry(key).or_insert_with(|| Needed { size: reference.size.into(), points: Vec::new() });
+            if !needed.points.contains(point) {
+                needed.points.push(point.clone());
+            }
+        };
+        for reference in &clear.maps {
+            add(names::map(&reference.sha256), reference);
+        }
+        for reference in &clear.packs {
+            add(names::pack(&reference.sha256), reference);
+        }
+    }
+
+    /// What only the key can tell: manifests that do not open or were moved, and the chain.
+    async fn chain(&mut self) -> Result<(), Trouble> {
+        let census = Census::take(self.repository).await?;
+        let target = self.repository.target().to_owned();
+        // Digests were told above; what is left is what is wrong inside.
+        let inside = census.findings.iter().filter(|finding| finding.kind != "digest" && finding.kind != "truncated");
+        let findings: Vec<Finding> = inside.cloned().chain(chain_findings(&target, &census)).collect();
+        for finding in findings {
+            self.tell(finding);
+        }
+        Ok(())
+    }
+
+    /// README.txt, recover.py, key slots, heartbeats and checkpoints.
+    async fn documents(&mut self) -> Result<(), Trouble> {
+        let info = self.repository.info().clone();
+        for (name, sha256) in [(names::README, info.readme_sha256), (names::RECOVER, info.recover_sha256)] {
+            let read = self.read(&names::fixed(name), &sha256).await;
+            self.sort_out(read.map(drop))?;
+        }
+        let keys: Vec<Key> = self.listed.keys().cloned().collect();
+        for key in keys {
+            let text = key.as_str();
+            let result = if text.starts_with(names::KEYS) {
+                self.prove::<crate::repository::KeySlot>(&key).await
+            } else if names::parse_heartbeat(text).is_some() {
+                self.prove::<Heartbeat>(&key).await
+            } else if names::parse_checkpoint(text).is_some() {
+                self.open_checkpoint(&key).await
+            } else {
+                if !is_ours(text) {
+                    self.events.warn("unexpected", format!("'{text}' is no object of a block repository"));
+                }
+                Ok(())
+            };
+            self.sort_out(result)?;
+        }
+        Ok(())
+    }
+
+    fn sort_out(&mut self, result: Result<(), ObjectError>) -> Result<(), Trouble> {
+        match result {
+            Ok(()) => Ok(()),
+            Err(error) if error.is_damage() => {
+                self.found(&error, Vec::new());
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn prove<T: serde::de::DeserializeOwned>(&mut self, key: &Key) -> Result<(), ObjectError> {
+        let bytes = self.repository.get(key).await?;
+        self.checked.objects += 1;
+        let proved: Result<T, _> =
+            Unproven::parse(&bytes).and_then(|text| text.prove(&self.repository.keys().mac_key(), key.as_str()));
+        proved.map(drop).map_err(|error| ObjectError::new(key.clone(), error))
+    }
+
+    async fn open_checkpoint(&mut self, key: &Key) -> Result<(), ObjectError> {
+        let bytes = self.repository.get(key).await?;
+        self.checked.objects += 1;
+        let opened = Checkpoint::open(self.repository.keys(), key.as_str(), &bytes);
+        opened.map(drop).map_err(|error: OpenError| ObjectError::new(key.clone(), error))
+    }
+
+    /// Every needed object against the listing.
+    fn presence(&mut self) {
+        let mut findings = Vec::new();
+        for (key, needed) in &self.needed {
+            let (kind, problem) = match self.listed.get(key).map(|object| object.size) {
+                None => ("missing", "there is no such object".to_owned()),
+                Some(size) if size < needed.size => {
+                    ("truncated", format!("it has {size} bytes and should have {}", needed.size))
+                }
+                Some(size) if size > needed.size => {
+                    ("digest", format!("it has {size} bytes and should have {}", needed.size))
+                }
+                Some(_) => continue,
+            };
+            findings.push(Finding {
+                target: self.repository.target().to_owned(),
+                object: key.to_string(),
+                kind: kind.to_owned(),
+                problem,
+                points: needed.points.clone(),
+                paths: Vec::new(),
+            });
+        }
+        self.checked.objects += self.needed.len() as u64;
+        for finding in findings {
+            self.tell(finding);
+        }
+    }
+
+    /// Every stored pack and map object, of the slice, against its name.
+    async fn objects(&mut self) -> Result<(), Trouble> {
+        let wanted = |key: &&Key| {
+            let is_named = self.task.point.is_none() || self.needed.contains_key(*key);
+            let is_data = key.as_str().starts_with(names::PACKS) || key.as_str().starts_with(names::MAPS);
+            is_named && is_data && self.task.slice.is_none_or(|slice| slice.contains(key.as_str().as_bytes()))
+        };
+        let keys: Vec<Key> = self.listed.keys().filter(wanted).cloned().collect();
+        let bytes = keys.iter().filter_map(|key| self.listed.get(key)).map(|object| object.size).sum();
+        self.events.progress().begin("reading", bytes, keys.len() as u64);
+        let mut reading = JoinSet::new();
+        for key in keys {
+            while reading.len() >= FETCHES {
+                self.take_read(reading.join_next().await)?;
+            }
+            let repository = Arc::clone(self.repository);
+            reading.spawn(async move { (read_object(&repository, &key).await, key) });
+        }
+        while !reading.is_empty() {
+            self.take_read(reading.join_next().await)?;
+        }
+        Ok(())
+    }
+
+    fn take_read(&mut self, read: Option<Result<ReadObject, tokio::task::JoinError>>) -> Result<(), Trouble> {
+        let Some(read) = read else { return Ok(()) };
+        let (result, key) =
+            read.map_err(|error| Trouble::new(dualsync_model::outcome::Exit::Failed, "internal", &error))?;
+        let needed = self.needed.get(&key);
+        let points = needed.map(|needed| needed.points.clone()).unwrap_or_default();
+        // A size that is wrong was told by `presence`.
+        let told = needed.is_some_and(|needed| self.listed.get(&key).is_some_and(|object| object.size != needed.size));
+        match result {
+            Ok(bytes) => {
+                self.checked.bytes += bytes;
+                self.events.progress().add(bytes, 1);
+                Ok(())
+            }
+            Err(error) if error.is_damage() => {
+                if !told {
+                    self.found(&error, points);
+                }
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// What reading one object brought.
+type ReadObject = (Result<u64, ObjectError>, Key);
+
+/// Reads one object and compares it with its name; the number of its bytes.
+async fn read_object(repository: &Repository, key: &Key) -> Result<u64, ObjectError> {
+    let folder = if key.as_str().starts_with(names::PACKS) { names::PACKS } else { names::MAPS };
+    let bytes = repository.get(key).await?;
+    match names::parse_digest(folder, key.as_str()) {
+        Some(sha256) if Sha256::of(&bytes) == sha256 => Ok(bytes.len() as u64),
+        _ => Err(ObjectError::new(key.clone(), Problem::Digest)),
+    }
+}
+
+fn is_ours(key: &str) -> bool {
+    [names::REPO, names::README, names::RECOVER].contains(&key)
+        || [names::POINTS, names::PACKS, names::MAPS, names::RUNS, names::MARKS, names::KEYS, "evidence/", "probe/"]
+            .iter()
+            .any(|folder| key.starts_with(folder))
+}

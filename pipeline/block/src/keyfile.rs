@@ -1,0 +1,126 @@
+//! The file that holds the repository key: read through its reference, made once by `init`.
+//!
+//! A new file has mode 0600, is written whole before it has its name, and never replaces one.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use dualsync_block_store::secret::{SecretError, resolve_secret};
+use dualsync_model::secret::SecretRef;
+use secrecy::ExposeSecret as _;
+
+use crate::keys::{NotAKey, RepositoryKey};
+use crate::seal::{NoRandomness, random_bytes};
+
+/// Why there is no key.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyFileError {
+    /// The reference leads nowhere.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// It leads to something else.
+    #[error("the secret {reference} cannot be used")]
+    NotAKey {
+        /// Where it is.
+        reference: SecretRef,
+        /// What was expected.
+        source: NotAKey,
+    },
+    /// A new key cannot be written to this kind of reference.
+    #[error("{0} has no key yet, and only a `file:` reference can be given one")]
+    NotAFile(SecretRef),
+    /// The new file could not be written.
+    #[error("cannot write the key file '{path}'")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// No key could be drawn.
+    #[error(transparent)]
+    Random(#[from] NoRandomness),
+}
+
+/// Reads the repository key.
+pub async fn read(reference: &SecretRef) -> Result<RepositoryKey, KeyFileError> {
+    let secret = resolve_secret(reference).await?;
+    let wrong = |source| KeyFileError::NotAKey { reference: reference.clone(), source };
+    let text = std::str::from_utf8(secret.expose_secret()).map_err(|_| wrong(NotAKey))?;
+    RepositoryKey::from_text(text).map_err(wrong)
+}
+
+/// Whether `reference` is a file that does not exist.
+pub fn is_absent(reference: &SecretRef) -> bool {
+    matches!(reference, SecretRef::File(path) if matches!(fs::symlink_metadata(path), Err(error) if error.kind() == io::ErrorKind::NotFound))
+}
+
+/// Draws a key and writes it where `reference` points; what is there already stays.
+pub fn create(reference: &SecretRef) -> Result<(RepositoryKey, PathBuf), KeyFileError> {
+    let SecretRef::File(path) = reference else { return Err(KeyFileError::NotAFile(reference.clone())) };
+    let key = RepositoryKey::new(random_bytes()?);
+    write_new(path, &key).map_err(|source| KeyFileError::Write { path: path.clone(), source })?;
+    Ok((key, path.clone()))
+}
+
+fn write_new(path: &Path, key: &RepositoryKey) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::create_dir_all(folder)?;
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(format!(".{}.new", std::process::id()));
+    let temporary = PathBuf::from(temporary);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+    let written = write!(
+        file,
+        "# dualsync block repository key. Whoever has it reads every copy; without it no copy can be read.\n\
+         # Keep a second one away from this host (the recovery sheet).\n# key id: {}\n{}\n",
+        key.id(),
+        *key.to_line()
+    )
+    .and_then(|()| file.sync_all())
+    // A link fails where a name exists; a rename would replace another key.
+    .and_then(|()| fs::hard_link(&temporary, path));
+    fs::remove_file(&temporary)?;
+    written?;
+    // A power cut here must not lose the key of a repository that `init` is about to make.
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[tokio::test]
+    async fn a_new_key_is_private_reads_back_and_is_never_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("deep/block.key");
+        let reference = SecretRef::File(path.clone());
+        assert!(is_absent(&reference));
+        let (key, _) = create(&reference).unwrap();
+        assert!(!is_absent(&reference));
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
+        assert_eq!(read(&reference).await.unwrap().id(), key.id());
+        assert!(matches!(create(&reference), Err(KeyFileError::Write { .. })));
+        assert_eq!(read(&reference).await.unwrap().id(), key.id());
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing temporary stays");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_no_key_is_named_and_not_repeated() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("block.key");
+        fs::write(&path, "hunter2").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        let error = read(&SecretRef::File(path)).await.err().unwrap();
+        let text = crate::fetch::sentence(&error);
+        assert!(text.contains("block.key") && text.contains("not a block key") && !text.contains("hunter2"), "{text}");
+    }
+
+    #[test]
+    fn only_a_file_can_be_given_a_new_key() {
+        assert!(matches!(create(&"env:BLOCK".parse().unwrap()), Err(KeyFileError::NotAFile(_))));
+    }
+}

@@ -1,0 +1,241 @@
+//! One job from its line to its last event: read, refuse or do, summarise.
+//!
+//! Nothing is touched before the whole job line was understood: a job of another protocol, another
+//! verb or with an unknown field is wrong usage. Standard input after the job belongs to `backup`.
+
+use std::sync::Arc;
+
+use dualsync_block_store::contract::Store;
+use dualsync_model::PROTOCOL;
+use dualsync_model::event::{Event, Hello, Summary};
+use dualsync_model::job::{BackupTask, Job, Keys, RestoreTask, Shape, Task};
+use dualsync_model::outcome::Exit;
+use dualsync_model::secret::SecretRef;
+use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _};
+
+use crate::backup::{BackupError, Settings, backup};
+use crate::check::check;
+use crate::events::Events;
+use crate::init::{InitError, init};
+use crate::keyfile::{self, KeyFileError};
+use crate::list::list;
+use crate::probe::probe;
+use crate::repository::Repository;
+use crate::restore::{RestoreError, restore};
+use crate::tree::{restore_tree, tell_facts};
+use crate::trouble::Trouble;
+
+/// Longest job line.
+const JOB_BYTES_MAX: u64 = 1 << 20;
+
+/// Every verb.
+pub const VERBS: [&str; 7] = ["init", "list", "backup", "facts", "restore", "check", "probe"];
+
+/// Runs one job; the last line of `events` carries the exit that comes back.
+pub async fn run(verb: &str, input: &mut (dyn AsyncBufRead + Unpin + Send), events: &Events) -> Exit {
+    events.say(&Event::Hello(Hello {
+        protocol: PROTOCOL,
+        program: "dualsync-block".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    }));
+    let pulse = events.start_pulse();
+    let outcome = Box::pin(job(verb, input, events)).await;
+    drop(pulse);
+    match outcome {
+        Ok(summary) => {
+            let exit = Exit::from_code(summary.exit_code);
+            events.say(&Event::Summary(summary));
+            exit
+        }
+        Err(trouble) => {
+            events.say(&Event::Error(trouble.failure()));
+            trouble.exit()
+        }
+    }
+}
+
+async fn job(verb: &str, input: &mut (dyn AsyncBufRead + Unpin + Send), events: &Events) -> Result<Summary, Trouble> {
+    let job = read_job(verb, input).await?;
+    let Keys::Block { key } = &job.keys else {
+        return Err(Trouble::usage("the job's keys are of another mechanism, `block` was expected"));
+    };
+    let store = dualsync_block_store::open(&job.target, job.now, job.bandwidth).await?;
+    let mut done = match &job.task {
+        Task::Init(task) => {
+            let target = &job.target.name;
+            let (repository, event) = init(Arc::clone(&store), target, key, &job.state, task, job.now).await?;
+            events.say(&Event::Repository(event));
+            summary(&repository)
+        }
+        Task::Probe(_) => probe(&*store, key, job.now, events).await?,
+        _ => opened(&job, key, &store, input, events).await?,
+    };
+    done.requests = store.requests();
+    done.peak_memory_bytes = peak_memory_bytes();
+    Ok(done)
+}
+
+async fn opened(
+    job: &Job,
+    key: &SecretRef,
+    store: &Arc<dyn Store>,
+    input: &mut (dyn AsyncBufRead + Unpin + Send),
+    events: &Events,
+) -> Result<Summary, Trouble> {
+    let key = keyfile::read(key).await?;
+    let repository = Arc::new(Repository::open(Arc::clone(store), &job.target.name, &key, &job.state).await?);
+    match &job.task {
+        Task::List(task) => {
+            let listed = list(&repository, task.source.as_ref(), events).await?;
+            let done = Summary { items: listed.points, incomplete: listed.findings, ..summary(&repository) };
+            if listed.findings == 0 {
+                Ok(done)
+            } else {
+                Err(Trouble::damaged("some manifests are not what they should be"))
+            }
+        }
+        Task::Backup(task) => make(&repository, task, input, events).await,
+        Task::Restore(task) if task.shape == Shape::Tree => restore_tree(&repository, task, &job.state, events).await,
+        Task::Restore(task) => bring_back(&repository, task, events).await,
+        Task::Check(task) => {
+            let checked = check(&repository, task, events).await?;
+            let done = Summary {
+                items: checked.objects,
+                objects: checked.objects,
+                bytes: checked.bytes,
+                incomplete: checked.findings,
+                ..summary(&repository)
+            };
+            if checked.findings == 0 {
+                Ok(done)
+            } else {
+                Err(Trouble::damaged("some stored objects are missing or wrong"))
+            }
+        }
+        Task::Facts(task) => tell_facts(&repository, task, &job.state, events).await,
+        Task::Init(_) | Task::Probe(_) => Err(Trouble::usage("this verb opens no repository")),
+    }
+}
+
+async fn make(
+    repository: &Arc<Repository>,
+    task: &BackupTask,
+    input: &mut (dyn AsyncBufRead + Unpin + Send),
+    events: &Events,
+) -> Result<Summary, Trouble> {
+    let made = backup(Arc::clone(repository), task, Settings::of_machine(), events, input).await?;
+    Ok(Summary {
+        items: made.blocks,
+        bytes: made.source_bytes,
+        added_bytes: made.added_bytes,
+        objects: made.objects,
+        ..summary(repository)
+    })
+}
+
+async fn bring_back(repository: &Arc<Repository>, task: &RestoreTask, events: &Events) -> Result<Summary, Trouble> {
+    if !task.paths.is_empty() {
+        return Err(Trouble::usage("paths can only be restored to a directory"));
+    }
+    let restored = restore(Arc::clone(repository), task, events).await?;
+    let done =
+        Summary { items: restored.blocks, bytes: restored.bytes, incomplete: restored.damaged, ..summary(repository) };
+    if restored.damaged == 0 {
+        Ok(done)
+    } else {
+        let message =
+            format!("{} blocks could not be restored and are zeros; everything else is back", restored.damaged);
+        Err(Trouble::damaged(message))
+    }
+}
+
+fn summary(repository: &Repository) -> Summary {
+    Summary { fetched_bytes: repository.traffic().fetched(), ..Summary::default() }
+}
+
+async fn read_job(verb: &str, input: &mut (dyn AsyncBufRead + Unpin + Send)) -> Result<Job, Trouble> {
+    let mut line = String::new();
+    let read = input.take(JOB_BYTES_MAX).read_line(&mut line).await;
+    read.map_err(|error| Trouble::usage(format!("cannot read the job from standard input: {error}")))?;
+    let value: serde_json::Value = serde_json::from_str(&line)
+        .map_err(|error| Trouble::usage(format!("the job is not one line of JSON: {error}")))?;
+    // The protocol is looked at first: a job of another one may have any other shape.
+    match value.get("protocol").and_then(serde_json::Value::as_u64) {
+        Some(protocol) if protocol == u64::from(PROTOCOL) => {}
+        other => {
+            let found = other.map_or_else(|| "none".to_owned(), |protocol| protocol.to_string());
+            return Err(Trouble::usage(format!("the job speaks protocol {found}, this program protocol {PROTOCOL}")));
+        }
+    }
+    let job: Job = serde_json::from_value(value)
+        .map_err(|error| Trouble::usage(format!("the job cannot be understood: {error}")))?;
+    let asked = verb_of(&job.task);
+    if asked != verb {
+        return Err(Trouble::usage(format!("the program was started for `{verb}` and the job asks for `{asked}`")));
+    }
+    Ok(job)
+}
+
+fn verb_of(task: &Task) -> &'static str {
+    match task {
+        Task::Init(_) => "init",
+        Task::List(_) => "list",
+        Task::Backup(_) => "backup",
+        Task::Facts(_) => "facts",
+        Task::Restore(_) => "restore",
+        Task::Check(_) => "check",
+        Task::Probe(_) => "probe",
+    }
+}
+
+/// Largest resident set so far: VmHWM of proc_pid_status(5); 0 where there is no /proc.
+fn peak_memory_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()).map_or(0, |kib| kib * 1024)
+}
+
+impl From<KeyFileError> for Trouble {
+    fn from(error: KeyFileError) -> Self {
+        Self::new(Exit::Usage, "usage", &error).with_hint("correct the target's `key`, or run `dualsync init`")
+    }
+}
+
+impl From<InitError> for Trouble {
+    fn from(error: InitError) -> Self {
+        match error {
+            InitError::Repository(error) => error.into(),
+            InitError::Store(error) => error.into(),
+            InitError::Census(error) => error.into(),
+            InitError::Key(error) => error.into(),
+            InitError::KeyMissing { .. } => Self::new(Exit::WrongKey, "wrong_key", &error)
+                .with_hint("the key is on the recovery sheet and in whatever backs up this host's /etc"),
+            InitError::BlockSize(_) => Self::new(Exit::Usage, "usage", &error),
+            InitError::Headless { .. } => Self::new(Exit::Damaged, "damaged", &error),
+            InitError::Raced { .. } | InitError::Random(_) => Self::new(Exit::Failed, "internal", &error),
+        }
+    }
+}
+
+impl From<BackupError> for Trouble {
+    fn from(error: BackupError) -> Self {
+        match error {
+            BackupError::Compression(error) => Self::new(Exit::Usage, "usage", &error),
+            BackupError::Store(error) => error.into(),
+            BackupError::Census(error) => error.into(),
+            BackupError::Source(_) | BackupError::Work(_) => Self::new(Exit::Failed, "source", &error),
+            BackupError::Aborted(_) | BackupError::Marked { .. } => Self::new(Exit::Failed, "aborted", &error),
+            BackupError::Parent(ref object) if object.is_damage() => Self::new(Exit::Damaged, "damaged", &error)
+                .with_hint("run `dualsync check` to see which points need the object"),
+            BackupError::ReadBack(_) => Self::new(Exit::Failed, "store", &error)
+                .with_hint("the store lost or changed bytes: run `dualsync check --objects`"),
+            _ => Self::new(Exit::Failed, "internal", &error),
+        }
+    }
+}
+
+impl From<RestoreError> for Trouble {
+    fn from(error: RestoreError) -> Self {
+        error.trouble()
+    }
+}

@@ -1,0 +1,140 @@
+//! Reading blocks out of packs: neighbours by one ranged request, each opened and checked alone.
+//!
+//! A record that cannot be opened takes nothing else with it, and a pack that ends early still
+//! gives what lies before its end. What comes back is proved by BLAKE3, so a request never has to
+//! fetch a whole pack.
+
+use crate::fetch::ObjectError;
+use crate::format::ObjectKind;
+use crate::image::BlockIndex;
+use crate::names;
+use crate::pack::open_block;
+use crate::page::StoredBlock;
+use crate::repository::Repository;
+use crate::seal::{ObjectOpener, Scratch};
+
+/// A block and where it is stored.
+pub type Wanted = (BlockIndex, StoredBlock);
+
+/// How records are put together into requests.
+#[derive(Clone, Copy, Debug)]
+pub struct Coalesce {
+    /// One request brings at most this many bytes, unless one record is longer.
+    pub run_bytes_max: u64,
+    /// Unwanted bytes that are fetched along rather than asked around.
+    pub gap_bytes_max: u64,
+}
+
+/// Cuts records into runs that one request each fetches: first by pack, then by offset.
+pub fn runs(mut wanted: Vec<Wanted>, coalesce: Coalesce) -> Vec<Vec<Wanted>> {
+    wanted.sort_by_key(|(_, stored)| (stored.pack.sha256, stored.place.offset));
+    let mut out: Vec<Vec<Wanted>> = Vec::new();
+    for next in wanted {
+        match out.last_mut() {
+            Some(run) if joins(run, &next, coalesce) => run.push(next),
+            _ => out.push(vec![next]),
+        }
+    }
+    out
+}
+
+fn joins(run: &[Wanted], (_, next): &Wanted, coalesce: Coalesce) -> bool {
+    let (Some((_, first)), Some((_, last))) = (run.first(), run.last()) else { return false };
+    let gap = u64::from(next.place.offset).saturating_sub(end_of(last));
+    let bytes = end_of(next).saturating_sub(u64::from(first.place.offset));
+    first.pack == next.pack && gap <= coalesce.gap_bytes_max && bytes <= coalesce.run_bytes_max
+}
+
+fn end_of(stored: &StoredBlock) -> u64 {
+    u64::from(stored.place.offset) + u64::from(stored.place.length)
+}
+
+/// Fetches one run of one pack and hands each block to `take`, or what is wrong with it.
+///
+/// # Errors
+/// Only when the store does not answer: a damaged pack is told block by block.
+pub async fn fetch_run(
+    repository: &Repository,
+    run: &[Wanted],
+    block_bytes_max: usize,
+    mut take: impl FnMut(BlockIndex, Result<&[u8], ObjectError>) + Send,
+) -> Result<(), ObjectError> {
+    let Some((_, first)) = run.first() else { return Ok(()) };
+    let key = names::pack(&first.pack.sha256);
+    let start = u64::from(first.place.offset);
+    let end = run.iter().map(|(_, stored)| end_of(stored)).max().unwrap_or(start);
+    let bytes = match repository.get_range(&key, start, end - start).await {
+        Ok(bytes) => Some(bytes),
+        Err(error) if error.is_damage() => {
+            tracing::debug!(%key, "a run of records is asked for one by one");
+            None
+        }
+        Err(error) => return Err(error),
+    };
+    let opener = ObjectOpener::from_salt(repository.keys(), ObjectKind::Pack, first.pack.salt);
+    let (mut scratch, mut plain) = (Scratch::default(), Vec::new());
+    for (block, stored) in run {
+        let (offset, length) = (u64::from(stored.place.offset), u64::from(stored.place.length));
+        let sealed = match &bytes {
+            Some(bytes) => Ok(cut(bytes, offset - start, length)),
+            // The pack ends early or is gone: each record speaks for itself.
+            None => repository.get_range(&key, offset, length).await,
+        };
+        let sealed = match sealed {
+            Err(error) if !error.is_damage() => return Err(error),
+            other => other,
+        };
+        let result = sealed.and_then(|sealed| {
+            open_block(&opener, &sealed, stored.hash, block_bytes_max, &mut scratch, &mut plain)
+                .map_err(|problem| ObjectError::new(key.clone(), problem))
+        });
+        take(*block, result.map(|()| plain.as_slice()));
+    }
+    Ok(())
+}
+
+/// A part of `bytes`; empty when it is not all there, which then does not open.
+fn cut(bytes: &bytes::Bytes, at: u64, length: u64) -> bytes::Bytes {
+    let (at, length) = (usize::try_from(at).unwrap_or(usize::MAX), usize::try_from(length).unwrap_or(usize::MAX));
+    match at.checked_add(length) {
+        Some(end) if end <= bytes.len() => bytes.slice(at..end),
+        _ => bytes::Bytes::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::page::tests::block;
+
+    fn wanted(list: &[(u32, u32, u32)]) -> Vec<Wanted> {
+        let mut out = Vec::new();
+        for (n, (pack, offset, length)) in list.iter().enumerate() {
+            let mut stored = block(*pack);
+            stored.place = crate::pack::Place { offset: *offset, length: *length };
+            out.push((BlockIndex(n as u64), stored));
+        }
+        out
+    }
+
+    fn check(list: &[(u32, u32, u32)], sizes: &[usize]) {
+        let runs = runs(wanted(list), Coalesce { run_bytes_max: 1000, gap_bytes_max: 50 });
+        let mut found: Vec<_> = runs.iter().map(Vec::len).collect();
+        found.sort_unstable();
+        assert_eq!(found, sizes);
+        for run in &runs {
+            assert!(run.iter().all(|(_, stored)| stored.pack == run[0].1.pack));
+            assert!(run.is_sorted_by_key(|(_, stored)| stored.place.offset));
+        }
+    }
+
+    #[test]
+    fn neighbours_share_a_request_and_strangers_do_not() {
+        check(&[], &[]);
+        check(&[(0, 100, 100), (0, 0, 100), (0, 200, 100)], &[3]);
+        check(&[(0, 0, 100), (1, 100, 100)], &[1, 1]);
+        check(&[(0, 0, 100), (0, 150, 100), (0, 301, 100)], &[1, 2]);
+        check(&[(0, 0, 600), (0, 600, 400), (0, 1000, 1)], &[1, 2]);
+        check(&[(0, 0, 5000)], &[1]);
+    }
+}

@@ -94,13 +94,12 @@ pub fn facts<S: BlockSource>(
     tell: &mut dyn FnMut(Event),
 ) -> Result<Outcome, FactsError> {
     let failed = |source| FactsError::Reader { point: question.point.clone(), source };
-    let total = image.size_bytes();
     let mut reader = Reader::start(image, setup, Work::Facts { slice: question.slice }).map_err(failed)?;
     let mut sorter = Sorter::new(&setup.state.join("tmp"));
     let mut blame = Blame::default();
     let mut whole_seconds = false;
     let mut outcome = Outcome::default();
-    let mut status = Status { phase: "verifying".to_owned(), bytes_total: Some(total), ..Status::default() };
+    let mut status = Status { phase: "verifying".to_owned(), ..Status::default() };
     loop {
         let next = reader.next(SIGN_OF_LIFE);
         // A silent store makes the reader fail in any way; it is the cause to be told.
@@ -110,8 +109,8 @@ pub fn facts<S: BlockSource>(
         match next.map_err(failed)? {
             Seen::Nothing => tell(Event::Status(status.clone())),
             Seen::Line(Line::Mounted { by, .. }) => whole_seconds = by == MountedBy::Fuse2fs,
-            Seen::Line(Line::Progress { entries, bytes }) => {
-                (status.items_done, status.bytes_done) = (entries, bytes);
+            Seen::Line(Line::Progress { entries, bytes, total }) => {
+                (status.items_done, status.bytes_done, status.bytes_total) = (entries, bytes, total);
                 tell(Event::Status(status.clone()));
             }
             Seen::Line(Line::Fact { fact }) => keep(&mut sorter, &fact)?,

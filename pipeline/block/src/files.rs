@@ -89,8 +89,8 @@ pub fn restore_files<S: BlockSource>(
         }
         match next.map_err(failed)? {
             Seen::Nothing => tell(Event::Status(status.clone())),
-            Seen::Line(Line::Progress { entries, bytes }) => {
-                (status.items_done, status.bytes_done) = (entries, bytes);
+            Seen::Line(Line::Progress { entries, bytes, total }) => {
+                (status.items_done, status.bytes_done, status.bytes_total) = (entries, bytes, total);
                 tell(Event::Status(status.clone()));
             }
             Seen::Line(Line::Broken { fact, at, problem }) => {

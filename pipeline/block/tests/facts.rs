@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "tests stop at the first surprise")]
 
+#[path = "machine/frozen.rs"]
+mod frozen;
 mod machine;
 #[path = "machine/stored.rs"]
 mod stored;
@@ -9,11 +11,14 @@ mod stored;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use dualsync_block::facts::{FactsError, Outcome, Question, facts};
 use dualsync_block::view::{ReaderError, Setup};
@@ -21,7 +26,9 @@ use dualsync_model::event::{Event, Finding};
 use dualsync_model::fact::{EntryKind, Fact, FactState};
 use dualsync_model::path::RawPath;
 use dualsync_model::slice::Slice;
+use rustix::fs::{Mode, OFlags};
 
+use self::frozen::Frozen;
 use self::machine::{LoopDevice, Mounted, has_loop_devices, has_programs, image, run, text};
 use self::stored::{BLOCK_BYTES, Faults, ImageFile};
 
@@ -298,6 +305,134 @@ fn a_slice_lists_everything_and_reads_its_part() {
         }
     }
     assert_eq!(hashed, all.facts.iter().filter(|fact| fact.kind == EntryKind::File).count());
+}
+
+#[test]
+fn a_frozen_xfs_copied_as_it_lies_is_read() {
+    if !has_loop_devices() || !has_programs(&["mkfs.xfs", "fsfreeze"]) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let image = image(folder.path(), "disk", 512, &["mkfs.xfs", "-q", "-f"]);
+    let device = LoopDevice::attach(&image);
+    let mounted = Mounted::new(device.path(), &folder.path().join("mnt"), "rw");
+    fill(mounted.path());
+    let copy = folder.path().join("copy");
+    {
+        let _frozen = Frozen::new(&mounted);
+        fs::copy(&image, &copy).unwrap();
+    }
+    // Beside its live twin, with the same id.
+    assert_equal(&Ask::of(&copy).read(), &expected(mounted.path(), false));
+}
+
+#[test]
+fn a_btrfs_beside_its_live_twin_is_not_mixed_up_with_it() {
+    if !has_loop_devices() || !has_programs(&["mkfs.btrfs"]) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let image = image(folder.path(), "disk", 256, &["mkfs.btrfs", "-q", "-f"]);
+    let device = LoopDevice::attach(&image);
+    let mounted = Mounted::new(device.path(), &folder.path().join("mnt"), "rw");
+    fs::write(mounted.path().join("before"), b"1").unwrap();
+    run("sync", &["-f", text(mounted.path())]);
+    let copy = folder.path().join("copy");
+    fs::copy(&image, &copy).unwrap();
+    fs::write(mounted.path().join("after"), b"2").unwrap();
+    match Ask::of(&copy).read() {
+        Read { outcome: Ok(_), facts, .. } => {
+            let paths: Vec<_> = facts.iter().map(|fact| fact.path.to_string()).collect();
+            assert_eq!(paths, [".", "before"], "these are the facts of the live file system");
+        }
+        Read { outcome: Err(error), .. } => {
+            let FactsError::Reader { source: ReaderError::Failed { message, .. }, .. } = error else {
+                panic!("{error:?}");
+            };
+            assert!(message.contains("cannot tell the stored one from it"), "{message}");
+        }
+    }
+}
+
+#[test]
+fn a_path_longer_than_the_kernel_takes_at_once_is_told_with_its_content() {
+    if !has_loop_devices() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let image = image(folder.path(), "disk", 64, &["mke2fs", "-q", "-F", "-t", "ext4"]);
+    let name = "d".repeat(240);
+    {
+        let device = LoopDevice::attach(&image);
+        let mounted = Mounted::new(device.path(), &folder.path().join("mnt"), "rw");
+        let mut at: OwnedFd = File::open(mounted.path()).unwrap().into();
+        for _ in 0..40 {
+            rustix::fs::mkdirat(&at, &name, Mode::RWXU).unwrap();
+            at = rustix::fs::openat(&at, &name, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
+        }
+        let flags = OFlags::WRONLY | OFlags::CREATE;
+        let file = rustix::fs::openat(&at, "bottom", flags, Mode::RUSR).unwrap();
+        File::from(file).write_all_at(b"far down", 0).unwrap();
+    }
+    for kernel_mount in [true, false] {
+        if !kernel_mount && !has_programs(&["fuse2fs"]) {
+            continue;
+        }
+        let read = Ask { kernel_mount, ..Ask::of(&image) }.read();
+        read.outcome.unwrap();
+        let bottom = read.facts.iter().max_by_key(|fact| fact.path.as_bytes().len()).unwrap();
+        assert_eq!(bottom.path.as_bytes().len(), 40 * 241 + 6);
+        assert_eq!(bottom.sha256.as_deref(), Some("24146c2a26d037bcac2ae11ae55f60348dd4735d924e22f9fe1fd77d50df3897"));
+    }
+}
+
+/// Loop devices that a reader attached.
+fn loop_devices_of_readers() -> usize {
+    run("losetup", &["--list", "--noheadings", "--output", "BACK-FILE"])
+        .lines()
+        .filter(|file| *file == "/image")
+        .count()
+}
+
+#[test]
+fn killed_in_the_middle_it_leaves_no_process_no_mount_and_no_loop_device() {
+    const VICTIM: &str = "DUALSYNC_TEST_VICTIM_OF";
+    if let Some(image) = std::env::var_os(VICTIM) {
+        // The part that is killed: it waits for a block that never comes.
+        let faults = Arc::new(Faults::default());
+        *faults.stalled.lock().unwrap() = 40..u64::MAX;
+        let ended = Ask { faults, ..Ask::of(Path::new(&image)) }.read();
+        panic!("the store stands still, and yet: {:?}", ended.outcome);
+    }
+    if !has_loop_devices() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let image = image(folder.path(), "disk", 128, &["mke2fs", "-q", "-F", "-t", "ext4"]);
+    {
+        let device = LoopDevice::attach(&image);
+        fill(Mounted::new(device.path(), &folder.path().join("mnt"), "rw").path());
+    }
+    let test = std::env::current_exe().unwrap();
+    let mut victim = Command::new(test)
+        .args(["--exact", "--nocapture", "killed_in_the_middle_it_leaves_no_process_no_mount_and_no_loop_device"])
+        .env(VICTIM, &image)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(victim.stderr.take().unwrap()).lines();
+    assert!(said.any(|line| line.unwrap() == "stalled"), "it never came to the block that never comes");
+    assert!(loop_devices_of_readers() > 0, "the reader should have attached one");
+    victim.kill().unwrap();
+    victim.wait().unwrap();
+    // The reader has the same standard error: its end is the end of the reader.
+    assert!(said.all(|line| line.is_ok()));
+    let started = Instant::now();
+    while loop_devices_of_readers() > 0 {
+        assert!(started.elapsed() < Duration::from_secs(60), "a loop device stays attached");
+        std::thread::yield_now();
+    }
 }
 
 /// Where the first block of a file lies in the image.

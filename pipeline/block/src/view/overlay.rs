@@ -157,3 +157,6 @@ impl<S: BlockSource> Overlay<S> {
         OverlayError::File { folder: self.folder.clone(), source }
     }
 }
+
+#[cfg(test)]
+mod tests;

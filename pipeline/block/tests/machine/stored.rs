@@ -19,6 +19,8 @@ pub struct Faults {
     pub damaged: Mutex<BTreeMap<u64, String>>,
     /// Blocks that the store gives no answer for.
     pub silent: Mutex<Range<u64>>,
+    /// Blocks that never come.
+    pub stalled: Mutex<Range<u64>>,
     /// What was fetched.
     pub fetched: Mutex<Vec<Range<u64>>>,
 }
@@ -64,6 +66,11 @@ impl BlockSource for ImageFile {
         let silent = self.faults.silent.lock().expect("no panic inside").clone();
         if blocks.clone().any(|block| silent.contains(&block)) {
             return Err(Unavailable { block: blocks.start, object: "packs/x".into(), problem: "timed out".into() });
+        }
+        let stalled = self.faults.stalled.lock().expect("no panic inside").clone();
+        if blocks.clone().any(|block| stalled.contains(&block)) {
+            eprintln!("stalled");
+            std::future::pending::<()>().await;
         }
         self.faults.fetched.lock().expect("no panic inside").push(blocks.clone());
         Ok(blocks.map(|block| self.block(block)).collect())

@@ -39,7 +39,6 @@ pub(super) fn extract(tree: &Tree, extract: &Extract, state: &Path, out: &mut Ou
         folders: Sorter::new(state),
         made: None,
         names: HashMap::new(),
-        planned_bytes: 0,
         tally: Tally::default(),
         out,
     };
@@ -60,7 +59,6 @@ struct Extraction<'a> {
     made: Option<RawPath>,
     /// First names of links and nodes that have several.
     names: HashMap<Inode, RawPath>,
-    planned_bytes: u64,
     tally: Tally,
     out: &'a mut Output,
 }
@@ -147,7 +145,7 @@ impl Extraction<'_> {
             return Ok(());
         }
         if meta.kind == EntryKind::File {
-            self.planned_bytes += meta.size;
+            self.tally.planned += meta.size;
             if self.target.is_none() {
                 return self.tally.count(self.out);
             }
@@ -214,6 +212,7 @@ impl Extraction<'_> {
     fn finish(mut self) -> Result<Line, InsideError> {
         let files = std::mem::replace(&mut self.files, StorageOrder::new(Path::new("/")));
         let folders = std::mem::replace(&mut self.folders, Sorter::new(Path::new("/")));
+        self.tally.is_planned = true;
         let mut buffer = vec![0; PIECE_BYTES];
         let mut first: Option<(Inode, RawPath)> = None;
         for noted in files.finish()? {
@@ -233,7 +232,7 @@ impl Extraction<'_> {
                 self.not_restored(&path, errno)?;
             }
         }
-        let bytes = if self.target.is_some() { self.tally.bytes } else { self.planned_bytes };
+        let bytes = if self.target.is_some() { self.tally.bytes } else { self.tally.planned };
         Ok(Line::Done { entries: self.tally.entries, bytes })
     }
 

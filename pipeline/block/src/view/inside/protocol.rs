@@ -74,6 +74,8 @@ pub enum Line {
         entries: u64,
         /// Bytes of content read.
         bytes: u64,
+        /// Bytes of content there are, once the walk is over.
+        total: Option<u64>,
     },
     /// An entry whose bytes could all be read.
     Fact {

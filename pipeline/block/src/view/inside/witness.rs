@@ -29,6 +29,7 @@ pub(super) fn witness(tree: &Tree, slice: Option<Slice>, state: &Path, out: &mut
     let mut witness = Witness { tree, slice, whole_seconds, files, tally: Tally::default(), out };
     walk(tree.root(), &mut witness)?;
     let Witness { files, mut tally, out, .. } = witness;
+    tally.is_planned = true;
     let mut buffer = vec![0; PIECE_BYTES];
     // Names of one inode follow each other: its content is read once.
     let mut last: Option<(Inode, Result<String, Unread>)> = None;
@@ -81,6 +82,10 @@ fn hash(
 pub(super) struct Tally {
     pub entries: u64,
     pub bytes: u64,
+    /// Bytes of the files that were noted so far.
+    pub planned: u64,
+    /// Whether [`Self::planned`] is all there is.
+    pub is_planned: bool,
     told_bytes: u64,
 }
 
@@ -105,7 +110,8 @@ impl Tally {
 
     fn progress(&mut self, out: &mut Output) -> Result<(), InsideError> {
         self.told_bytes = self.bytes;
-        out.line(&Line::Progress { entries: self.entries, bytes: self.bytes })?;
+        let total = self.is_planned.then_some(self.planned);
+        out.line(&Line::Progress { entries: self.entries, bytes: self.bytes, total })?;
         out.flush()
     }
 }
@@ -142,6 +148,7 @@ impl Visit for Witness<'_> {
         };
         if fact.kind == EntryKind::File {
             if self.slice.is_none_or(|slice| slice.contains(fact.path.as_bytes())) {
+                self.tally.planned += fact.size;
                 let noted = Noted { fact: Box::new(fact), inode: meta.inode };
                 self.files.note(self.tree, &noted)?;
                 return Ok(false);

@@ -36,7 +36,7 @@ struct Answer {
 impl<'a> Ask<'a> {
     fn new(image: &'a Path, to: &Path, paths: &[&str]) -> Self {
         let paths = paths.iter().map(ToString::to_string).collect();
-        let extract = Extract { paths, to: to.to_owned(), overwrite: false, dry_run: false };
+        let extract = Extract { paths, to: to.to_owned(), keep: false, overwrite: false, dry_run: false };
         Self { image, extract, kernel_mount: true, faults: Arc::default() }
     }
 
@@ -214,6 +214,30 @@ fn what_exists_stays_unless_it_may_be_written_over() {
     assert_eq!(fs::read(to.join("etc/passwd")).unwrap(), b"root");
     assert_eq!(fs::read_link(to.join("etc/link")).unwrap(), Path::new("/etc/passwd"));
     assert!(run("find", &[text(&to), "-name", ".dualsync-restore-*"]).is_empty());
+}
+
+#[test]
+fn an_interrupted_restore_goes_on_without_reading_again_what_it_made() {
+    if !has_loop_devices() {
+        return;
+    }
+    let (folder, image) = stored_tree(&EXT4, 64);
+    let to = folder.path().join("out");
+    Ask::new(&image, &to, &[]).restore().outcome.unwrap();
+    // As if it had been killed before these.
+    for lost in ["etc/same", "var/file-7", "etc/link"] {
+        fs::remove_file(to.join(lost)).unwrap();
+    }
+    fs::write(to.join("var/file-9"), b"changed since").unwrap();
+    let mut ask = Ask::new(&image, &to, &[]);
+    ask.extract.keep = true;
+    let answer = ask.restore();
+    let told: Vec<_> = answer.warnings.iter().map(|warning| warning.path.clone().unwrap()).collect();
+    assert_eq!(told, [RawPath::new("var/file-9")]);
+    assert!(answer.outcome.unwrap().bytes < 10_000, "content was read again");
+    assert_eq!(fs::metadata(to.join("etc/ssh/key")).unwrap().ino(), fs::metadata(to.join("etc/same")).unwrap().ino());
+    assert_eq!(fs::read(to.join("var/file-7")).unwrap().len(), 7 * 333);
+    assert!(to.join("etc/link").is_symlink());
 }
 
 #[test]

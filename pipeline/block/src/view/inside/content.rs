@@ -40,14 +40,16 @@ impl StorageOrder {
     }
 
     /// Notes a file. Its place is its first extent; where the file system does not tell, the
-    /// inode's number, since files made together lie together.
-    pub(super) fn note(&mut self, tree: &Tree, noted: &Noted) -> Result<(), InsideError> {
+    /// inode's number, since files made together lie together. Of the names of one inode those
+    /// that are `first` come before the others.
+    pub(super) fn note(&mut self, tree: &Tree, noted: &Noted, first: bool) -> Result<(), InsideError> {
         let place = open_file(tree, &noted.fact.path).ok().and_then(|file| physical_at(&file, 0));
         let inode = noted.inode;
         let mut key = place.unwrap_or(inode.number).to_be_bytes().to_vec();
         key.extend_from_slice(&inode.volume.0.to_be_bytes());
         key.extend_from_slice(&inode.volume.1.to_be_bytes());
         key.extend_from_slice(&inode.number.to_be_bytes());
+        key.push(u8::from(!first));
         // The path last, so that equal trees are read in equal order.
         key.extend_from_slice(noted.fact.path.as_bytes());
         let value = serde_json::to_vec(noted).map_err(|error| InsideError::Output(error.into()))?;

@@ -34,6 +34,7 @@ pub(super) fn extract(tree: &Tree, extract: &Extract, state: &Path, out: &mut Ou
         tree,
         selection,
         target,
+        keep: extract.keep,
         overwrite: extract.overwrite,
         files: StorageOrder::new(state),
         folders: Sorter::new(state),
@@ -51,6 +52,7 @@ struct Extraction<'a> {
     selection: Selection,
     /// Absent in a dry run.
     target: Option<Target>,
+    keep: bool,
     overwrite: bool,
     files: StorageOrder,
     /// Folders that were made, by depth.
@@ -123,7 +125,7 @@ impl Extraction<'_> {
         match target.make_folder(path) {
             Ok(is_new) => {
                 let is_whole_root = path.is_root() && self.selection.is_everything();
-                if is_new || is_whole_root || (self.overwrite && !path.is_root()) {
+                if is_new || is_whole_root || ((self.overwrite || self.keep) && !path.is_root()) {
                     let depth =
                         path.as_bytes().split(|byte| *byte == b'/').filter(|name| !name.is_empty()).count() as u64;
                     self.folders.add((u64::MAX - depth).to_be_bytes().to_vec(), path.as_bytes().to_vec())?;
@@ -141,7 +143,7 @@ impl Extraction<'_> {
             return Ok(());
         }
         let path = fact.path.clone();
-        if self.is_in_the_way(&path)? {
+        if self.is_in_the_way(&path, meta)? {
             return Ok(());
         }
         if meta.kind == EntryKind::File {
@@ -149,7 +151,12 @@ impl Extraction<'_> {
             if self.target.is_none() {
                 return self.tally.count(self.out);
             }
-            return self.files.note(self.tree, &Noted { fact: Box::new(fact), inode: meta.inode });
+            // A name that is there already is the one that the others are linked to.
+            let kept = self.is_kept(&path, meta);
+            return self.files.note(self.tree, &Noted { fact: Box::new(fact), inode: meta.inode }, kept);
+        }
+        if self.is_kept(&path, meta) {
+            return self.tally.count(self.out);
         }
         let parent = split(&path).map(|(parent, _)| parent).unwrap_or_default();
         if self.target.is_some() && !self.make_folders(&parent)? {
@@ -162,20 +169,26 @@ impl Extraction<'_> {
         }
     }
 
-    fn is_in_the_way(&mut self, path: &RawPath) -> Result<bool, InsideError> {
-        if self.overwrite {
+    /// Whether something stands at `path` that must stay; it is told.
+    fn is_in_the_way(&mut self, path: &RawPath, meta: &Meta) -> Result<bool, InsideError> {
+        if self.overwrite || self.is_kept(path, meta) {
             return Ok(false);
         }
         let Some(target) = &mut self.target else { return Ok(false) };
-        let found = match target.exists(path) {
-            Ok(true) => Err(Errno::EXIST),
-            Ok(false) => Ok(()),
-            Err(errno) => Err(errno),
+        let errno = match target.find(path) {
+            Ok(None) => return Ok(false),
+            Ok(Some(_)) => Errno::EXIST,
+            Err(errno) => errno,
         };
-        match found {
-            Ok(()) => Ok(false),
-            Err(errno) => self.not_restored(path, errno).map(|()| true),
-        }
+        self.not_restored(path, errno).map(|()| true)
+    }
+
+    /// Whether an earlier, interrupted restore made this entry. A file has its name only when it
+    /// is whole and has its time, so that kind, length and time tell.
+    fn is_kept(&mut self, path: &RawPath, meta: &Meta) -> bool {
+        let Some(target) = self.target.as_mut().filter(|_| self.keep) else { return false };
+        let looks = |it: &Meta| (it.kind, it.size, it.mtime, it.mode);
+        target.find(path).is_ok_and(|found| found.is_some_and(|found| looks(&found) == looks(meta)))
     }
 
     fn make_special(&mut self, fact: &dualsync_model::fact::Fact, meta: &Meta) -> Result<(), Errno> {
@@ -242,6 +255,9 @@ impl Extraction<'_> {
         let parent = split(path).map(|(parent, _)| parent).unwrap_or_default();
         if !self.make_folders(&parent)? {
             return Ok(false);
+        }
+        if self.keep && self.meta(path).is_ok_and(|meta| self.is_kept(path, &meta)) {
+            return self.tally.count(self.out).map(|()| true);
         }
         let outcome = match twin {
             Some(first) => match &mut self.target {

@@ -41,6 +41,8 @@ pub struct Extract {
     pub paths: Vec<String>,
     /// The folder that is filled.
     pub to: PathBuf,
+    /// What exists and looks like what is stored was restored before: it stays, and that is no trouble.
+    pub keep: bool,
     /// Write over what exists.
     pub overwrite: bool,
     /// Tell what would be done, and read no content.

@@ -63,16 +63,15 @@ impl Target {
         self.parent.as_ref().map(|(_, open)| open.as_fd()).ok_or(Errno::NOENT)
     }
 
-    /// Whether `path` exists, as whatever.
-    pub(super) fn exists(&mut self, path: &RawPath) -> Result<bool, Errno> {
-        let Some((parent, name)) = split(path) else { return Ok(true) };
-        let parent = match self.parent(&parent) {
-            Err(Errno::NOENT) => return Ok(false),
-            other => other?,
+    /// What stands at `path`, if anything does.
+    pub(super) fn find(&mut self, path: &RawPath) -> Result<Option<Meta>, Errno> {
+        let found = match split(path) {
+            None => Meta::of(self.root.as_fd(), b"."),
+            Some((parent, name)) => self.parent(&parent).and_then(|parent| Meta::of(parent, name)),
         };
-        match statat(parent, OsStr::from_bytes(name), AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(_) => Ok(true),
-            Err(Errno::NOENT) => Ok(false),
+        match found {
+            Ok(meta) => Ok(Some(meta)),
+            Err(Errno::NOENT) => Ok(None),
             Err(errno) => Err(errno),
         }
     }

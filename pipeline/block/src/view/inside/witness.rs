@@ -150,7 +150,7 @@ impl Visit for Witness<'_> {
             if self.slice.is_none_or(|slice| slice.contains(fact.path.as_bytes())) {
                 self.tally.planned += fact.size;
                 let noted = Noted { fact: Box::new(fact), inode: meta.inode };
-                self.files.note(self.tree, &noted)?;
+                self.files.note(self.tree, &noted, false)?;
                 return Ok(false);
             }
             fact.state = FactState::Skipped;

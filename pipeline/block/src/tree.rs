@@ -56,8 +56,8 @@ pub async fn restore_tree(
     let extract = Extract {
         paths: task.paths.clone(),
         to: task.to.clone(),
-        // What an interrupted restore left is written again: files carry no proof of their own.
-        overwrite: task.overwrite || task.resume,
+        keep: task.resume,
+        overwrite: task.overwrite,
         dry_run: task.dry_run,
     };
     let (point, target) = (task.point.clone(), repository.target().to_owned());

@@ -192,6 +192,13 @@ fn the_facts_of_an_ext4_image_are_those_of_the_mounted_tree() {
 }
 
 #[test]
+fn the_facts_of_an_ext2_image_are_those_of_the_mounted_tree() {
+    if has_loop_devices() {
+        check_kernel_mount(&["mke2fs", "-q", "-F", "-t", "ext2", "-b", "1024"], 128);
+    }
+}
+
+#[test]
 fn the_facts_of_an_xfs_image_are_those_of_the_mounted_tree() {
     if has_loop_devices() && has_programs(&["mkfs.xfs"]) {
         check_kernel_mount(&["mkfs.xfs", "-q", "-f"], 512);

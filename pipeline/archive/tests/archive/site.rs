@@ -242,3 +242,24 @@ pub fn noise(seed: u64, length: usize) -> Vec<u8> {
     };
     std::iter::repeat_with(next).flatten().take(length).collect()
 }
+
+/// Whether the test runs with all rights.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Compares two trees by a tool that is not ours: names, kinds, modes, owners, sizes, times to the nanosecond,
+/// link targets, hard links, attributes and content.
+pub fn same_tree(a: &Path, b: &Path) {
+    let describe = |root: &Path| {
+        let line = "find . -printf '%P|%y|%m|%U|%G|%s|%T@|%l|%n\\n' | sed 's/^\\(.*|d|[^|]*|[^|]*|[^|]*|\\)[0-9]*/\\1/' | LC_ALL=C sort; \
+                    find . -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum; \
+                    getfattr -R -h -d -m - . 2>/dev/null | LC_ALL=C sort";
+        let output = std::process::Command::new("bash").args(["-c", line]).current_dir(root).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let (left, right) = (describe(a), describe(b));
+    let differ = left.lines().zip(right.lines()).find(|(left, right)| left != right);
+    assert!(left == right, "{differ:?}");
+    assert!(left.lines().count() > 1, "there is something to compare");
+}

@@ -7,6 +7,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use crate::image::{sh, text};
+use crate::site::{Site, Source};
 
 /// Fills `root` with nasty names, kinds, attributes and times; as root on a real file system.
 ///
@@ -128,7 +129,7 @@ pub fn debian(root: &Path) {
 ///
 /// # Panics
 /// When a tool fails.
-pub fn small_source(site: &crate::site::Site, lines: &str) -> crate::site::Source {
+pub fn small_source(site: &Site, lines: &str) -> Source {
     let tree = site.path("tree");
     fs::create_dir(&tree).unwrap();
     for directory in 0..4 {
@@ -140,11 +141,26 @@ pub fn small_source(site: &crate::site::Site, lines: &str) -> crate::site::Sourc
         }
     }
     fs::write(tree.join("random"), random_bytes(3 << 20)).unwrap();
-    // mke2fs -d keeps whole seconds only.
-    sh("find", &[text(&tree), "-exec", "touch", "-d", "2026-01-02 03:04:05 UTC", "{}", "+"]);
-    let image = site.path("data.img");
-    sh("mke2fs", &["-q", "-t", "ext4", "-d", text(&tree), text(&image), "64M"]);
-    crate::site::Source { device: image, tree, lines: format!("snapshot = \"none\"\nidle = true\n{lines}") }
+    let source =
+        Source { device: site.path("data.img"), tree, lines: format!("snapshot = \"none\"\nidle = true\n{lines}") };
+    make_image(&source);
+    source
+}
+
+/// Adds a file of `bytes` that do not compress to a small source.
+///
+/// # Panics
+/// When a tool fails.
+pub fn grow_small_source(source: &Source, bytes: usize) {
+    fs::write(source.tree.join("grown"), random_bytes(bytes)).unwrap();
+    make_image(source);
+}
+
+/// The image of the tree; `mke2fs -d` keeps whole seconds only.
+fn make_image(source: &Source) {
+    sh("find", &[text(&source.tree), "-exec", "touch", "-d", "2026-01-02 03:04:05 UTC", "{}", "+"]);
+    let uuid = "b8f1a1b0-0000-4000-8000-64756c73796e";
+    sh("mke2fs", &["-q", "-F", "-t", "ext4", "-U", uuid, "-d", text(&source.tree), text(&source.device), "256M"]);
 }
 
 /// Bytes that do not compress, the same each time (xorshift64*).

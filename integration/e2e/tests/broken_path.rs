@@ -3,7 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use dualsync_e2e::image::{rsync_finds_no_difference, text};
+use dualsync_e2e::image::{Mounted, rsync_finds_no_difference, text};
+use dualsync_e2e::needs;
 use dualsync_e2e::site::Site;
 use dualsync_e2e::tree;
 
@@ -76,4 +77,31 @@ fn a_broken_block_writer_leaves_the_archive_copy() {
 #[test]
 fn a_broken_archive_writer_leaves_the_block_copy() {
     check("archive", "block");
+}
+
+/// A target on a file system of 24 MiB, which a copy of 3 MiB of noise and a second one of 40 MiB fill.
+#[test]
+fn a_full_disk_on_one_side_leaves_the_other_copy() {
+    if !needs::root_and_loop() {
+        return;
+    }
+    for (target, broken, intact) in [("de", "block", "archive"), ("fr", "archive", "block")] {
+        let site = Site::new();
+        let source = tree::small_source(&site, "");
+        let small = Mounted::make(site.directory.path(), target, "ext4", 24, &[]);
+        site.configure(&source);
+        let _ = site.dualsync(&["init", "--sheet", text(&site.path("sheet.txt"))]).exits(0);
+        let _ = site.dualsync(&["run"]).exits(0);
+        tree::grow_small_source(&source, 40 << 20);
+        let ran = site.dualsync(&["run", "--manual", "--json"]).exits(4);
+        let summary = ran.summary();
+        assert_eq!(summary["copies"][intact]["state"], "available", "{summary}");
+        assert!((ran.stdout.clone() + &ran.stderr).contains("full"), "{}\n{}", ran.stdout, ran.stderr);
+
+        // The point before is whole on both sides, the new one on the side that had room.
+        let points = site.dualsync(&["list", "--json"]).json();
+        let states: Vec<_> = points.as_array().unwrap().iter().map(|point| state(point, broken)).collect();
+        assert_eq!(states.iter().filter(|state| *state == "available").count(), 1, "{broken}: {points}");
+        drop(small);
+    }
 }

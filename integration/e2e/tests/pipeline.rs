@@ -1,5 +1,6 @@
-//! One night, two copies, from a real mounted ext4 file system with two directory targets: made,
-//! listed, compared, changed, made again, brought back from either side.
+//! One night, two copies, from a real mounted ext4 file system that holds a real Debian tree and every
+//! nasty thing, on directory targets and on two S3 servers: made, listed, compared, changed, made
+//! again, brought back from either side.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -7,24 +8,47 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use dualsync_e2e::garage::Garage;
 use dualsync_e2e::image::{Mounted, fsck_is_clean, rsync_finds_no_difference, sh, text};
 use dualsync_e2e::needs;
 use dualsync_e2e::programs::Ran;
 use dualsync_e2e::site::{Site, Source};
 use dualsync_e2e::tree;
 
-/// A mounted ext4 with the nasty tree and a real Debian tree, frozen for each run.
-fn server(site: &Site) -> Mounted {
+/// Where the copies go.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Stores {
+    Directories,
+    Garages,
+}
+
+/// A site with a mounted ext4, frozen for each run. The servers, if any, run as long as it is held.
+struct Server {
+    mounted: Mounted,
+    site: Site,
+    _garages: Vec<Garage>,
+}
+
+fn server(stores: Stores) -> Server {
+    let site = Site::new();
     let mounted = Mounted::make(site.directory.path(), "data", "ext4", 512, &["-O", "metadata_csum,64bit"]);
     tree::nasty(&mounted.tree);
     tree::debian(&mounted.tree);
-    site.configure(&Source {
+    let source = Source {
         device: mounted.device.clone(),
         tree: mounted.tree.clone(),
         lines: "snapshot = \"freeze\"\nexclude = [\"cache/**\"]\n".into(),
-    });
+    };
+    let mut garages = Vec::new();
+    match stores {
+        Stores::Directories => site.configure(&source),
+        Stores::Garages => {
+            garages = ["garage-de", "garage-fr"].map(|name| Garage::start(&site.path(name))).into();
+            site.configure_s3(&garages[0], &garages[1], &source);
+        }
+    }
     let _ = site.dualsync(&["init", "--sheet", text(&site.path("sheet.txt"))]).exits(0);
-    mounted
+    Server { mounted, site, _garages: garages }
 }
 
 fn restored_image_equals(site: &Site, mounted: &Mounted, point: &str) {
@@ -43,12 +67,21 @@ fn restored_tree_equals(site: &Site, mounted: &Mounted, point: &str) {
 }
 
 #[test]
-fn two_nights_are_compared_and_brought_back_from_either_copy() {
-    if !needs::root_and_loop() || !needs::commands(&["rsync", "setfacl", "setcap", "e2fsck"]) {
-        return;
+fn two_nights_in_two_folders_are_compared_and_brought_back() {
+    if needs::root_and_loop() && needs::commands(&["rsync", "setfacl", "setcap", "e2fsck"]) {
+        two_nights(Stores::Directories);
     }
-    let site = Site::new();
-    let mounted = server(&site);
+}
+
+#[test]
+fn two_nights_in_two_countries_are_compared_and_brought_back() {
+    if needs::root_and_loop() && needs::commands(&["rsync", "setfacl", "setcap", "e2fsck", "garage"]) {
+        two_nights(Stores::Garages);
+    }
+}
+
+fn two_nights(stores: Stores) {
+    let Server { mounted, site, _garages } = server(stores);
     fs::create_dir(mounted.tree.join("cache")).unwrap();
     fs::write(mounted.tree.join("cache/left-out"), "not in the archive").unwrap();
 
@@ -96,8 +129,7 @@ fn one_file_comes_back_from_either_copy() {
     if !needs::root_and_loop() || !needs::commands(&["setfacl", "setcap"]) {
         return;
     }
-    let site = Site::new();
-    let mounted = server(&site);
+    let Server { mounted, site, .. } = server(Stores::Directories);
     let _ = site.dualsync(&["run"]).exits(0);
     for from in ["block", "archive"] {
         let to = site.path(&format!("one-{from}"));
@@ -116,8 +148,7 @@ fn a_restore_never_writes_over_what_exists() {
     if !needs::root_and_loop() || !needs::commands(&["setfacl", "setcap"]) {
         return;
     }
-    let site = Site::new();
-    let _mounted = server(&site);
+    let Server { site, .. } = server(Stores::Directories);
     let _ = site.dualsync(&["run"]).exits(0);
     let precious = site.path("precious.img");
     fs::write(&precious, "precious").unwrap();

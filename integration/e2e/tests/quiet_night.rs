@@ -14,12 +14,7 @@ use dualsync_e2e::tree;
 fn site() -> Site {
     let site = Site::new();
     let source = tree::small_source(&site, "");
-    std::fs::write(source.tree.join("big"), tree::random_bytes(100 << 20)).unwrap();
-    dualsync_e2e::image::sh("touch", &["-d", "2026-01-02 03:04:05 UTC", text(&source.tree.join("big"))]);
-    dualsync_e2e::image::sh(
-        "mke2fs",
-        &["-q", "-F", "-t", "ext4", "-d", text(&source.tree), text(&source.device), "256M"],
-    );
+    tree::grow_small_source(&source, 100 << 20);
     site.configure(&source);
     let _ = site.dualsync(&["init", "--sheet", text(&site.path("sheet.txt"))]).exits(0);
     site

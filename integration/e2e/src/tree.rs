@@ -5,8 +5,10 @@ use std::io::{Seek, SeekFrom, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
+use std::process::Command;
 
 use crate::image::{sh, text};
+use crate::programs::Ran;
 use crate::site::{Site, Source};
 
 /// Fills `root` with nasty names, kinds, attributes and times; as root on a real file system.
@@ -91,12 +93,23 @@ fn attributes(root: &Path) {
 
 /// A path beyond 4,096 bytes, made step by step as a shell would.
 fn deep(root: &Path) {
-    let name = "d".repeat(200);
+    down(root, "mkdir -p deep && cd deep", "mkdir $name && cd $name", "echo bottom > bottom");
+}
+
+/// What lies at the end of that path, with its facts; rsync refuses to go there.
+///
+/// # Panics
+/// When it is not there.
+pub fn bottom(root: &Path) -> String {
+    down(root, "cd deep", "cd $name && stat -c '%a %u %g %y' .", "cat bottom && stat -c '%a %u %g %y' bottom")
+}
+
+fn down(root: &Path, first: &str, each: &str, last: &str) -> String {
     let script = format!(
-        "cd '{}' && mkdir deep && cd deep && for i in $(seq 24); do mkdir {name} && cd {name} || exit 1; done; echo bottom > bottom",
-        root.display()
+        "name={}; cd \"$1\" && {first} && for i in $(seq 24); do {each} || exit 1; done && {last}",
+        "d".repeat(200)
     );
-    sh("bash", &["-c", &script]);
+    sh("bash", &["-c", &script, "down", text(root)])
 }
 
 fn sparse(root: &Path) {
@@ -160,7 +173,10 @@ pub fn grow_small_source(source: &Source, bytes: usize) {
 fn make_image(source: &Source) {
     sh("find", &[text(&source.tree), "-exec", "touch", "-d", "2026-01-02 03:04:05 UTC", "{}", "+"]);
     let uuid = "b8f1a1b0-0000-4000-8000-64756c73796e";
-    sh("mke2fs", &["-q", "-F", "-t", "ext4", "-U", uuid, "-d", text(&source.tree), text(&source.device), "256M"]);
+    let mut mke2fs = Command::new("mke2fs");
+    // The root directory gets the time of the making: the one that the tree has.
+    mke2fs.env("E2FSPROGS_FAKE_TIME", "1767323045").args(["-q", "-F", "-t", "ext4", "-U", uuid, "-d"]);
+    let _ = Ran::of(mke2fs.args([&source.tree, &source.device]).arg("256M")).exits(0);
 }
 
 /// Bytes that do not compress, the same each time (xorshift64*).

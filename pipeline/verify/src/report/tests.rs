@@ -277,8 +277,12 @@ fn the_text_has_a_place_for_everything() {
 web@20261120T020000Z: damaged
   snapshot 5e by freeze, frozen, for 2026-11-19
   compared: every entry and all content, read back from both stores
-  block copy in frankfurt (DE), manifest 7 points/web/x: 4 entries, 1 files (10 B) read back; 4.0 KiB fetched, 3 objects, 5 requests
-  archive copy in paris (FR), manifest 7 points/web/x: 3 entries, 1 files (10 B) read back; 4.0 KiB fetched, 3 objects, 5 requests
+  block copy in frankfurt (DE)
+    manifest 7: points/web/x
+    read back: 4 entries, 1 files (10 B); 4.0 KiB fetched, 3 objects, 5 requests
+  archive copy in paris (FR)
+    manifest 7: points/web/x
+    read back: 3 entries, 1 files (10 B); 4.0 KiB fetched, 3 objects, 5 requests
   both say the same of 2 entries; 1 files (10 B) have one SHA-256 on both sides
   differences: 1
     a: mode block 0644, archive 0600; wrong: unknown (both copies are what their writers noted: the writers read different things)
@@ -303,4 +307,14 @@ fn the_text_says_why_a_side_was_not_heard() {
     let text = said.report().text();
     assert!(text.contains("it was not heard to the end: it ended without a summary"), "{text}");
     assert!(text.contains("entries after a side had ended of 2 entries"), "{text}");
+}
+
+#[test]
+fn dates_before_the_first_point_are_one_line() {
+    let mut said = said();
+    let row = said.contract[0].clone();
+    let before = ContractRow { state: ContractState::BeforeStart, reason: "before the first point".into(), ..row };
+    said.contract.extend([before.clone(), before.clone(), before]);
+    let text = said.report().text();
+    assert!(text.contains("web 3 dates block in DE: before start, before the first point\n"), "{text}");
 }

@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use dualsync_model::event::Finding;
 
-use super::{ContractState, CopyReport, PointReport, Report, Scope};
+use super::{ContractRow, ContractState, CopyReport, PointReport, Report, Scope};
 use crate::difference::Difference;
 use crate::side::Side;
 use crate::stream::End;
@@ -27,22 +27,42 @@ impl Report {
             point.write(out)?;
             writeln!(out)?;
         }
-        if !self.contract.is_empty() {
-            writeln!(out, "Contract")?;
-            for row in &self.contract {
-                let state = match row.state {
-                    ContractState::Green => "green",
-                    ContractState::Amber => "amber",
-                    ContractState::Red => "RED",
-                    ContractState::BeforeStart => "before start",
-                };
-                write!(out, "  {} {} {} in {}: {state}", row.source, row.date, row.mechanism, row.country)?;
-                writeln!(out, "{}{}", if row.reason.is_empty() { "" } else { ", " }, row.reason)?;
-            }
-            writeln!(out)?;
-        }
+        self.write_contract(out)?;
         writeln!(out, "Verdict: {} (exit {}: {})", self.verdict().as_str(), self.exit().code(), self.exit())
     }
+}
+
+impl Report {
+    /// A line a date; the dates before a side's first point are one line, since nothing is to be seen there.
+    fn write_contract(&self, out: &mut String) -> fmt::Result {
+        if self.contract.is_empty() {
+            return Ok(());
+        }
+        writeln!(out, "Contract")?;
+        let alike = |a: &ContractRow, b: &ContractRow| {
+            [a, b].iter().all(|row| row.state == ContractState::BeforeStart)
+                && (&a.source, a.mechanism, &a.reason) == (&b.source, b.mechanism, &b.reason)
+        };
+        for rows in self.contract.chunk_by(alike) {
+            if let [row] = rows {
+                write_row(out, row, &row.date.to_string())?;
+            } else {
+                write_row(out, &rows[0], &format!("{} dates", rows.len()))?;
+            }
+        }
+        writeln!(out)
+    }
+}
+
+fn write_row(out: &mut String, row: &ContractRow, dates: &str) -> fmt::Result {
+    let state = match row.state {
+        ContractState::Green => "green",
+        ContractState::Amber => "amber",
+        ContractState::Red => "RED",
+        ContractState::BeforeStart => "before start",
+    };
+    let reason = if row.reason.is_empty() { String::new() } else { format!(", {}", row.reason) };
+    writeln!(out, "  {} {dates} {} in {}: {state}{reason}", row.source, row.mechanism, row.country)
 }
 
 impl PointReport {
@@ -137,19 +157,14 @@ fn scope(scope: Scope) -> String {
 }
 
 fn write_copy(out: &mut String, side: Side, copy: &CopyReport) -> fmt::Result {
-    write!(out, "  {side} copy in {} ({})", copy.target.target, copy.target.country)?;
+    writeln!(out, "  {side} copy in {} ({})", copy.target.target, copy.target.country)?;
     match (&copy.manifest, copy.sequence) {
-        (Some(manifest), Some(sequence)) => write!(out, ", manifest {sequence} {manifest}")?,
-        _ => write!(out, ", no manifest")?,
+        (Some(manifest), Some(sequence)) => writeln!(out, "    manifest {sequence}: {manifest}")?,
+        _ => writeln!(out, "    no manifest")?,
     }
     let read = &copy.read;
-    write!(
-        out,
-        ": {} entries, {} files ({}) read back; ",
-        read.entries,
-        read.content_files,
-        bytes(read.content_bytes)
-    )?;
+    let content = bytes(read.content_bytes);
+    write!(out, "    read back: {} entries, {} files ({content}); ", read.entries, read.content_files)?;
     write!(out, "{} fetched, {} objects, {} requests", bytes(read.fetched_bytes), read.objects, read.requests)?;
     if read.warnings > 0 {
         write!(out, ", {} warnings", read.warnings)?;

@@ -67,7 +67,7 @@ impl Shop {
             .unwrap();
         let mut stdin = program.stdin.take().unwrap();
         writeln!(stdin, "{}", serde_json::to_string(&job).unwrap()).unwrap();
-        writeln!(stdin, "{}", r#"{"command":"commit"}"#).unwrap();
+        stdin.write_all(b"{\"command\":\"commit\"}\n").unwrap();
         drop(stdin);
         let output = program.wait_with_output().unwrap();
         let lines = String::from_utf8(output.stdout).unwrap();

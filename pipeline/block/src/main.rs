@@ -20,8 +20,9 @@ fn main() -> ExitCode {
     // The program starts itself to read a mounted image in a world of its own, without keys or store.
     if let [mode, request] = raw.as_slice()
         && mode == view::inside::MODE
+        && let Some(exit) = view::inside::main(request)
     {
-        return view::inside::main(request);
+        return exit;
     }
     let arguments: Vec<String> = raw.iter().map(|argument| argument.to_string_lossy().into_owned()).collect();
     let verb = match arguments.as_slice() {

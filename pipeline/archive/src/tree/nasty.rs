@@ -2,6 +2,8 @@
 //!
 //! [`build`] makes what the caller may make; [`privileged`] is asked by tests that cannot do with less.
 
+#![cfg(test)]
+
 use std::fs::{self, File, FileTimes};
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};

@@ -64,21 +64,20 @@ enum InsideError {
     },
 }
 
-/// Runs the reader; `request` is the second argument of the program.
-pub fn main(request: &OsStr) -> ExitCode {
+/// Runs the reader; `request` is the second argument of the program. `None` for what the program
+/// does not say to itself.
+pub fn main(request: &OsStr) -> Option<ExitCode> {
+    let request = serde_json::from_str::<Request>(request.to_str()?).ok()?;
     // When the parent is gone there is nobody to read for.
     let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
-    let Some(request) = request.to_str().and_then(|text| serde_json::from_str::<Request>(text).ok()) else {
-        eprintln!("dualsync-block: {MODE} is for dualsync-block itself");
-        return ExitCode::from(2);
-    };
     let mut out = Output::new();
     let outcome = work(&request, &mut out);
     let last = match &outcome {
         Ok(done) => out.line(done),
         Err(error) => out.line(&failed(error)),
     };
-    if outcome.is_ok() && last.and_then(|()| out.flush()).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let told = last.and_then(|()| out.flush()).is_ok();
+    Some(if outcome.is_ok() && told { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn work(request: &Request, out: &mut Output) -> Result<Line, InsideError> {

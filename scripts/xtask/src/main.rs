@@ -59,3 +59,19 @@ fn tidy(arguments: &[&str]) -> Result<Vec<String>> {
     complaints.extend(sources::check(&workspace.root)?);
     Ok(complaints)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_tree_holds_every_rule() {
+        assert_eq!(tidy(&["tidy"]).unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn other_words_are_answered_with_the_usage() {
+        let said = tidy(&["tidy", "--wirte"]).unwrap_err().to_string();
+        assert!(said.starts_with("usage: cargo xtask tidy"), "{said}");
+    }
+}

@@ -1,5 +1,6 @@
 //! What every command that works with the targets holds: settings, state, the two programs, how to speak.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use dualsync_config::Settings;
@@ -13,8 +14,9 @@ use futures::future::join_all;
 use crate::args::Global;
 use crate::exit::UsageError;
 use crate::history::History;
+use crate::human;
 use crate::job;
-use crate::listen::{Heard, listen};
+use crate::listen::{Heard, listen, words};
 use crate::listing::{self, Answer, Row};
 use crate::lock::RunLock;
 use crate::mechanism::{Mechanism, Pair};
@@ -42,10 +44,17 @@ pub struct App<'a> {
     programs: Pair<Result<PathBuf, MissingProgram>>,
 }
 
+/// The environment as text. A value that is none is handed on as far as it can be read, so that the
+/// configuration names it when it is one of ours.
+fn variables() -> impl Iterator<Item = (String, String)> {
+    let text = |text: OsString| text.to_string_lossy().into_owned();
+    std::env::vars_os().map(move |(name, value)| (text(name), text(value)))
+}
+
 impl<'a> App<'a> {
     /// Reads the configuration; touches nothing else.
     pub fn open(global: &Global, output: &'a Output) -> anyhow::Result<Self> {
-        let settings = Settings::load(&global.config, std::env::vars())?;
+        let settings = Settings::load(&global.config, variables())?;
         Ok(Self {
             output,
             config: global.config.clone(),
@@ -89,7 +98,7 @@ impl<'a> App<'a> {
     pub async fn ask(&self, target: &TargetSettings, task: Task) -> Heard {
         let heard = listen(self.start(target, None, task).await, |_| {}).await;
         for warning in &heard.warnings {
-            self.output.warn(&format!("{}: {}", target.target.name, warning.message));
+            self.output.warn(&format!("{}: {}", target.target.name, words(warning)));
         }
         heard
     }
@@ -133,7 +142,8 @@ impl<'a> App<'a> {
 
     fn take_answer(&self, target: &TargetSettings, heard: Heard) -> Answer {
         for finding in &heard.findings {
-            self.output.warn(&format!("{}: {}: {}", target.target.name, finding.object, finding.problem));
+            let words = human::about(&finding.object, &finding.problem);
+            self.output.warn(&format!("{}: {words}", target.target.name));
         }
         if let Some(newest) = heard.points.iter().map(|point| &point.anchor).max_by_key(|anchor| anchor.sequence) {
             // It is learned again from the next listing when it cannot be written now.

@@ -24,8 +24,8 @@ The first night:
   dualsync run               make both copies
   dualsync verify --latest   do they say the same?
 
-Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 some entries unreadable, 4 only one copy
-was made, 10 no repository, 11 locked, 12 wrong key, 20 copies differ, 21 a copy is damaged or missing,
+Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 some entries unreadable, 4 only one copy \
+was made, 10 no repository, 11 locked, 12 wrong key, 20 copies differ, 21 a copy is damaged or missing, \
 22 a date of the contract is missing, 23 evidence broken, 130 interrupted.")]
 pub struct Cli {
     /// What every command takes.
@@ -80,7 +80,7 @@ pub enum Verb {
     Restore(RestoreArgs),
     /// Try everything that a run needs
     #[command(after_help = "\
-Tries the configuration, the policy, keys, programs, space, snapshot tools and, with a scratch object, both
+Tries the configuration, the policy, keys, programs, space, snapshot tools and, with a scratch object, both \
 stores; then says what the two paths still share. A run that follows should find no surprise.
 
 Examples:
@@ -99,11 +99,11 @@ Examples:
 /// `dualsync init`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Without a configuration file it writes one from a preset, for you to edit. With one it creates what is
-missing (state folders, both repositories, their keys), pins the public key in the configuration and
+Without a configuration file it writes one from a preset, for you to edit. With one it creates what is \
+missing (state folders, both repositories, their keys), pins the public key in the configuration and \
 prints the recovery sheet. It never changes what exists, so it can be run again at any time.
 
-Keep the recovery sheet away from this server: with it and one of the two stores you get your data
+Keep the recovery sheet away from this server: with it and one of the two stores you get your data \
 back without this server and without dualsync.
 
 Examples:
@@ -122,7 +122,7 @@ pub struct InitArgs {
 /// `dualsync run`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Freezes each source once, lets both programs read that one moment side by side, and commits each copy
+Freezes each source once, lets both programs read that one moment side by side, and commits each copy \
 by itself once the moment is seen to be still valid. When one path fails the other goes on: exit code 4.
 
 Examples:
@@ -155,7 +155,7 @@ pub struct RunArgs {
 /// `dualsync list`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Asks both stores and merges what they say. The state of a copy is one of creating, available, restoring,
+Asks both stores and merges what they say. The state of a copy is one of creating, available, restoring, \
 error, damaged, missing, deleting.
 
 Examples:
@@ -183,8 +183,8 @@ pub struct ShowArgs {
 /// `dualsync verify`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Both programs read their copy back from its store, hash every file anew, and the two accounts are
-compared entry by entry. What differs is named together with the side that is wrong, where the writers'
+Both programs read their copy back from its store, hash every file anew, and the two accounts are \
+compared entry by entry. What differs is named together with the side that is wrong, where the writers' \
 own notes tell. Then the contract is judged: which dates are there, in which country.
 
 Exit codes: 0 the copies agree, 20 they differ, 21 a copy is damaged or missing, 22 a date is missing.
@@ -233,7 +233,7 @@ pub enum From {
 /// `dualsync restore`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-TO is a block device, an image file or a directory. A TO that does not exist becomes an image file with
+TO is a block device, an image file or a directory. A TO that does not exist becomes an image file with \
 --from block and no --path, else a directory. Nothing that exists is written over without --overwrite.
 
 Examples:

@@ -7,6 +7,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Instant;
 
 use dualsync_model::event::{Committed, Event, Summary, Warning};
@@ -40,20 +41,27 @@ pub enum CopyError {
     Writer(#[from] WriterError),
     /// The program did its work, but on a moment that did not hold.
     #[error("the snapshot did not hold until everything was read")]
-    Moment(#[source] Invalid),
+    Moment(#[source] Arc<Invalid>),
 }
 
 /// The moment that both read, with the number of those that still do.
 struct Moment {
     taken: RefCell<Option<Taken>>,
+    /// Why it is lost, once it is: the first answer knows best.
+    lost: RefCell<Option<Arc<Invalid>>>,
     readers: Cell<usize>,
     release: RefCell<Option<ReleaseError>>,
 }
 
 impl Moment {
-    fn still_valid(&self) -> Result<(), Invalid> {
+    fn still_valid(&self) -> Result<(), Arc<Invalid>> {
+        if let Some(lost) = &*self.lost.borrow() {
+            return Err(Arc::clone(lost));
+        }
         // Whoever asks still counts as a reader, so the moment is there.
-        self.taken.borrow_mut().as_mut().map_or(Ok(()), Taken::still_valid)
+        let answer = self.taken.borrow_mut().as_mut().map_or(Ok(()), Taken::still_valid).map_err(Arc::new);
+        *self.lost.borrow_mut() = answer.clone().err();
+        answer
     }
 }
 
@@ -90,7 +98,12 @@ pub async fn make<S>(
 where
     S: Future<Output = Result<Writer, WriterError>>,
 {
-    let moment = Moment { taken: RefCell::new(Some(taken)), readers: Cell::new(0), release: RefCell::new(None) };
+    let moment = Moment {
+        taken: RefCell::new(Some(taken)),
+        lost: RefCell::new(None),
+        readers: Cell::new(0),
+        release: RefCell::new(None),
+    };
     let side = |mechanism: Mechanism| {
         let reader = asked.get(mechanism).then(|| (Reader::new(&moment), start(mechanism)));
         async move {

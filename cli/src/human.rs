@@ -33,11 +33,25 @@ pub fn duration(length: Duration) -> String {
     }
 }
 
+/// A length of time that is known in whole seconds only.
+pub fn seconds(length: u64) -> String {
+    match length {
+        0 => "<1s".to_owned(),
+        1..60 => format!("{length}s"),
+        _ => duration(Duration::from_secs(length)),
+    }
+}
+
+/// A sentence about something: with its subject in front, unless it names it already.
+pub fn about(subject: &str, sentence: &str) -> String {
+    if sentence.contains(subject) { sentence.to_owned() } else { format!("{subject}: {sentence}") }
+}
+
 /// How long ago, `3h 5m ago`; a time that is yet to come says so.
 pub fn ago(then: Timestamp, now: Timestamp) -> String {
-    let seconds = now.seconds_since(then);
-    let length = duration(Duration::from_secs(seconds.unsigned_abs()));
-    if seconds < 0 { format!("in {length}") } else { format!("{length} ago") }
+    let passed = now.seconds_since(then);
+    let length = seconds(passed.unsigned_abs());
+    if passed < 0 { format!("in {length}") } else { format!("{length} ago") }
 }
 
 /// A count with its noun, `1 file`, `2 files`, `3 entries`.
@@ -98,6 +112,17 @@ mod tests {
         check(151_000, "2m 31s");
         check(3_600_000, "1h 0m");
         check(90_000_000, "1d 1h");
+    }
+
+    #[test]
+    fn whole_seconds_promise_no_tenths() {
+        assert_eq!([seconds(0), seconds(7), seconds(151)], ["<1s", "7s", "2m 31s"]);
+    }
+
+    #[test]
+    fn a_subject_is_named_once() {
+        assert_eq!(about("etc/x", "cannot be read"), "etc/x: cannot be read");
+        assert_eq!(about("etc/x", "'etc/x' exists"), "'etc/x' exists");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use dualsync_model::event::{Capability, Event, Finding, Point, Repository, Status, Summary, Warning};
 
+use crate::human;
 use crate::writer::{Writer, WriterError};
 
 /// Everything that was said up to the end, good or bad: what came before a failure still counts.
@@ -21,6 +22,14 @@ pub struct Heard {
     pub summary: Option<Summary>,
     /// Why it was not.
     pub error: Option<WriterError>,
+}
+
+/// A warning in one line.
+pub fn words(warning: &Warning) -> String {
+    match &warning.path {
+        Some(path) => human::about(&path.to_string(), &warning.message),
+        None => warning.message.clone(),
+    }
 }
 
 /// Hears a writer that takes no commands; `progress` is told each status as it comes.

@@ -1,6 +1,6 @@
 //! How a source is held still: from its configuration to what the snapshot crate takes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use dualsync_config::Settings;
 use dualsync_config::source::{SnapshotDriver, SourceSettings};
@@ -35,12 +35,17 @@ pub fn watchdog() -> Reexec {
     Reexec { program: PathBuf::from("/proc/self/exe"), args: vec![WATCHDOG.into()] }
 }
 
+/// A path from the root where the working folder is known.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
 /// What a run writes or reads while it works, of all targets: a frozen one of them would wait for itself.
 fn needed(settings: &Settings, state: &State) -> Vec<Needed> {
     let mut needed = vec![
         Needed { label: "the state folder".into(), path: state.root().to_owned() },
         Needed { label: "the folder for temporary files".into(), path: std::env::temp_dir() },
-        Needed { label: "the configuration".into(), path: settings.path.clone() },
+        Needed { label: "the configuration".into(), path: absolute(&settings.path) },
     ];
     for target in settings.targets.values() {
         let name = &target.target.name;

@@ -176,14 +176,18 @@ impl Output {
         self.err(&serde_json::to_string(value).unwrap_or_default());
     }
 
-    /// Asks on the terminal; `None` where there is nobody to ask.
-    pub fn ask(&self, question: &str) -> Option<bool> {
+    /// Asks on the terminal; `None` where there is nobody to ask. A signal that comes instead of an answer
+    /// is heard: the thread that waits is another one.
+    pub async fn ask(&self, question: &str) -> Option<bool> {
         if self.json || !io::stdin().is_terminal() || !io::stderr().is_terminal() {
             return None;
         }
         let _ = write!(io::stderr(), "{question} [y/N] ");
-        let mut answer = String::new();
-        io::stdin().read_line(&mut answer).ok()?;
+        let answer = tokio::task::spawn_blocking(|| {
+            let mut answer = String::new();
+            io::stdin().read_line(&mut answer).map(|_| answer)
+        });
+        let answer = answer.await.ok()?.ok()?;
         Some(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
     }
 
@@ -275,6 +279,9 @@ struct StatusLine<'a> {
 impl Progress<'_> {
     /// A side told how far it is.
     pub fn update(&mut self, mechanism: Mechanism, status: &Status) {
+        // A program at its very beginning has no word yet.
+        let named = status.phase.is_empty().then(|| Status { phase: "starting".to_owned(), ..status.clone() });
+        let status = named.as_ref().unwrap_or(status);
         let line = StatusLine { message_type: "status", subject: &self.subject, mechanism: mechanism.as_str(), status };
         self.output.json(&line);
         let side = self.sides.get_mut(mechanism);

@@ -42,11 +42,12 @@ pub struct SheetError {
 /// The text of the sheet.
 pub fn write(host: &str, now: Timestamp, entries: &[Entry<'_>]) -> String {
     let mut sheet = format!(
-        "DUALSYNC RECOVERY SHEET\n\nHost:     {host}\nWritten:  {now}\nVersion:  {}\n\n\
+        "DUALSYNC RECOVERY SHEET\n\nHost:     {host}\nWritten:  {}\nVersion:  {}\n\n\
          Whoever holds this sheet and one of the stores can read everything. Keep it away from\n\
          this host: printed in a safe, or in a password manager. Write a new one after a change\n\
          of keys or targets. How to use it without dualsync: README.txt and recover.py in each\n\
          repository; compare recover.py with the digest below before you run it.\n",
+        now.whole_second(),
         env!("CARGO_PKG_VERSION")
     );
     for entry in entries {
@@ -66,7 +67,7 @@ impl Entry<'_> {
     fn write(&self, sheet: &mut String) {
         let mut line = |label: &str, value: &str| {
             // Writing to a String cannot fail.
-            let _ = writeln!(sheet, "  {label:<24} {value}");
+            let _ = writeln!(sheet, "{}", format!("  {label:<24} {value}").trim_end());
         };
         line("", "");
         line("TARGET", &self.target.name);
@@ -81,7 +82,9 @@ impl Entry<'_> {
             line("credentials", &format!("{credentials} (not printed here)"));
         }
         line("repository", &self.repository.id);
-        for (label, value) in &self.repository.facts {
+        // What the program tells again of its own accord stands here once.
+        let known = [&self.repository.id, &self.repository.recover_sha256];
+        for (label, value) in self.repository.facts.iter().filter(|(_, value)| !known.contains(&value)) {
             line(label, value);
         }
         line("recover.py SHA-256", &self.repository.recover_sha256);

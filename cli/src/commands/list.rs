@@ -1,7 +1,5 @@
 //! `dualsync list`: the points, with the state of both copies.
 
-use std::time::Duration;
-
 use dualsync_model::job::Class;
 use dualsync_model::outcome::Exit;
 
@@ -60,7 +58,7 @@ fn cells(app: &App<'_>, row: &Row) -> [String; 11] {
         if row.size_bytes > 0 { human::bytes(row.size_bytes) } else { String::new() },
         bytes(|copy| copy.stored_bytes),
         bytes(|copy| copy.added_bytes),
-        took.map(|seconds| human::duration(Duration::from_secs(seconds))).unwrap_or_default(),
+        took.map(human::seconds).unwrap_or_default(),
         verified.map(|then| human::ago(then, app.now)).unwrap_or_default(),
         row.reasons.join(", "),
     ]

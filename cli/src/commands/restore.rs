@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Context;
 use dualsync_model::event::{Finding, Summary};
@@ -16,7 +16,7 @@ use crate::args::RestoreArgs;
 use crate::destination::{Standing, choose, second, shape};
 use crate::exit::{Ending, UsageError, judge_writer, with_causes};
 use crate::human;
-use crate::listen::{Heard, listen};
+use crate::listen::{Heard, listen, words};
 use crate::listing::Row;
 use crate::mechanism::{Mechanism, Pair};
 use crate::point::{resolve, source_of};
@@ -26,7 +26,7 @@ pub async fn run(app: &App<'_>, args: &RestoreArgs) -> anyhow::Result<Ending> {
     let to = std::path::absolute(&args.to).context("TO cannot be made an absolute path")?;
     let standing = Standing::of(&to)?;
     let shape = shape(standing, args.from, !args.paths.is_empty())?;
-    guard(app, args, &to, standing, shape)?;
+    guard(app, args, &to, standing, shape).await?;
     app.settings.check_policy()?;
     app.create_state()?;
     let answers = app.list(source_of(&args.point).as_ref()).await;
@@ -50,7 +50,7 @@ pub async fn run(app: &App<'_>, args: &RestoreArgs) -> anyhow::Result<Ending> {
 }
 
 /// Nothing that exists is written over by accident.
-fn guard(app: &App<'_>, args: &RestoreArgs, to: &Path, standing: Standing, shape: Shape) -> anyhow::Result<()> {
+async fn guard(app: &App<'_>, args: &RestoreArgs, to: &Path, standing: Standing, shape: Shape) -> anyhow::Result<()> {
     if args.dry_run || !standing.holds_data() {
         return Ok(());
     }
@@ -65,7 +65,7 @@ fn guard(app: &App<'_>, args: &RestoreArgs, to: &Path, standing: Standing, shape
     if app.yes {
         return Ok(());
     }
-    match app.output.ask(&format!("{} will be written over. Go on?", to.display())) {
+    match app.output.ask(&format!("{} will be written over. Go on?", to.display())).await {
         Some(true) => Ok(()),
         Some(false) => Err(UsageError::new("not confirmed, nothing was written", "answer y, or add --yes").into()),
         None => Err(UsageError::new("--overwrite destroys data and there is no terminal to ask", "add --yes").into()),
@@ -108,8 +108,7 @@ impl Order<'_> {
         let heard = listen(writer, |status| progress.borrow_mut().update(mechanism, status)).await;
         drop(progress);
         for warning in &heard.warnings {
-            let path = warning.path.as_ref().map(|path| format!("{path}: ")).unwrap_or_default();
-            app.output.warn(&format!("{path}{}", warning.message));
+            app.output.warn(&words(warning));
         }
         for finding in &heard.findings {
             app.output.warn(&describe(finding));
@@ -178,7 +177,11 @@ impl Restored {
             app.output.say(&sentence(order, self.mechanism, summary, self.duration_s));
             if summary.exit_code == Exit::Incomplete.code() {
                 let text = format!("{} could not be restored as they were", human::count(summary.incomplete, "entry"));
-                return Ending::with(vec![Exit::Incomplete], text, "the warnings name them");
+                return Ending::with(
+                    vec![Exit::Incomplete],
+                    text,
+                    "the warnings name them; what exists at TO is replaced with --overwrite only",
+                );
             }
             return Ending::done();
         }
@@ -199,11 +202,11 @@ fn sentence(order: &Order<'_>, mechanism: Mechanism, summary: &Summary, duration
         Shape::Image => "the image file",
         Shape::Tree => "the directory",
     };
-    let unit = if mechanism == Mechanism::Block && order.shape != Shape::Tree { "block" } else { "file" };
+    let unit = if mechanism == Mechanism::Block && order.shape != Shape::Tree { "block" } else { "entry" };
     let (verb, end) = if order.args.dry_run {
         ("would restore", String::new())
     } else {
-        ("restored", format!(" in {}", human::duration(Duration::from_secs(duration_s))))
+        ("restored", format!(" in {}", human::seconds(duration_s)))
     };
     format!(
         "{verb} {} from the {mechanism} copy to {shape} {}: {}, {}{end}",
@@ -216,7 +219,7 @@ fn sentence(order: &Order<'_>, mechanism: Mechanism, summary: &Summary, duration
 
 /// A finding in one line, with the files it hits.
 pub fn describe(finding: &Finding) -> String {
-    let mut text = format!("{}: {}: {}", finding.target, finding.object, finding.problem);
+    let mut text = format!("{}: {}", finding.target, human::about(&finding.object, &finding.problem));
     if !finding.paths.is_empty() {
         let shown: Vec<_> = finding.paths.iter().take(5).map(ToString::to_string).collect();
         let more = finding.paths.len().saturating_sub(shown.len());

@@ -5,6 +5,7 @@ mod plan;
 mod report;
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 
 use anyhow::Context;
 use dualsync_config::source::SourceSettings;
@@ -30,7 +31,11 @@ use crate::{anchors, moment};
 pub async fn run(app: &App<'_>, args: &RunArgs) -> anyhow::Result<Ending> {
     let sources = match args.sources.as_slice() {
         [] => app.settings.sources.iter().collect(),
-        names => names.iter().map(|name| app.source(name)).collect::<Result<Vec<_>, _>>()?,
+        names => {
+            // A name that was typed twice is one source.
+            let names: BTreeSet<_> = names.iter().collect();
+            names.into_iter().map(|name| app.source(name)).collect::<Result<Vec<_>, _>>()?
+        }
     };
     app.settings.check_policy()?;
     if args.dry_run {

@@ -1,7 +1,5 @@
 //! `dualsync show`: everything about one point.
 
-use std::time::Duration;
-
 use dualsync_model::event::Point;
 
 use crate::app::App;
@@ -34,7 +32,7 @@ fn show(app: &App<'_>, row: &Row) {
     };
     line("point", &row.point.to_string());
     line("business date", &row.business_date.to_string());
-    line("taken", &format!("{} ({})", row.created_at, human::ago(row.created_at, app.now)));
+    line("taken", &format!("{} ({})", row.created_at.whole_second(), human::ago(row.created_at, app.now)));
     if let Some(point) = Mechanism::BOTH.into_iter().find_map(|mechanism| row.copies.get(mechanism).manifest.as_ref()) {
         let still = if point.frozen { "frozen" } else { "not frozen" };
         line("snapshot", &format!("{} ({still}), id {}", point.snapshot_method, point.snapshot_id));
@@ -53,7 +51,7 @@ fn show(app: &App<'_>, row: &Row) {
 
 fn show_copy(line: &impl Fn(&str, &str), copy: &CopyRow) {
     line("  target", copy.target.as_deref().unwrap_or_default());
-    line("  verified", &copy.verified_at.map(|time| time.to_string()).unwrap_or_default());
+    line("  verified", &copy.verified_at.map(|time| time.whole_second().to_string()).unwrap_or_default());
     if let Some(point) = &copy.manifest {
         show_manifest(line, point);
     }
@@ -65,7 +63,7 @@ fn show_copy(line: &impl Fn(&str, &str), copy: &CopyRow) {
 fn show_manifest(line: &impl Fn(&str, &str), point: &Point) {
     line("  size", &human::bytes(point.size_bytes));
     line("  stored", &format!("{} ({} added)", human::bytes(point.stored_bytes), human::bytes(point.added_bytes)));
-    line("  took", &human::duration(Duration::from_secs(point.duration_s)));
+    line("  took", &human::seconds(point.duration_s));
     if point.incomplete_entries > 0 {
         let entries = human::count(point.incomplete_entries, "entry");
         line("  incomplete", &format!("{entries} could not be read as they were"));

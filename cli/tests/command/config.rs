@@ -54,6 +54,16 @@ fn without_a_configuration_the_hint_leads_to_init() {
 }
 
 #[test]
+fn an_environment_that_is_not_text_does_not_matter() {
+    use std::os::unix::ffi::OsStrExt;
+
+    let site = Site::new();
+    let strange = std::ffi::OsStr::from_bytes(b"caf\xe9");
+    let output = site.command("run --dry-run").env("LC_STRANGE", strange).env(strange, "x").output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
 fn the_environment_wins_over_the_file_and_the_option_over_both() {
     let site = Site::new();
     let output = site.command("run --dry-run").env("DUALSYNC__TARGETS__PARIS__COUNTRY", "DE").output().unwrap();

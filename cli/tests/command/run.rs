@@ -205,3 +205,58 @@ fn a_dry_run_says_what_would_be_done_and_touches_nothing() {
     assert!(!site.path("state").exists());
     assert!(site.jobs(BLOCK).is_empty());
 }
+
+/// A source that two scripts hold still; what happens is noted in the file `log`.
+fn with_commands(take: &str) -> Site {
+    let site = Site::new();
+    let at = site.path("").display().to_string();
+    site.script("take", &format!("echo take >> {at}/log\n{take}\necho device={at}/web.img\necho tree={at}/tree"));
+    site.script("release", &format!("echo release >> {at}/log"));
+    let commands =
+        format!("snapshot = \"command\"\nsnapshot_command = {{ take = \"{at}/take\", release = \"{at}/release\" }}");
+    site.configure(&site.config().replace("snapshot = \"none\"", &commands));
+    site
+}
+
+#[test]
+fn a_snapshot_is_let_go_when_both_have_read_and_before_the_last_manifest() {
+    let site = with_commands("");
+    let slow = "while ! grep -q archive \"$at/log\"; do sleep 0.05; done";
+    let commit = |mechanism: &str| {
+        format!(
+            "say '{{\"message_type\":\"prepared\",\"sequence\":1,\"added_bytes\":2}}'\nread -r command\necho {mechanism} >> \"$at/log\"\n\
+             say '{{\"message_type\":\"committed\",\"manifest\":\"m\",\"sequence\":1,\"sha256\":\"00\"}}'\nsay '{SUMMARY}'\nexit 0"
+        )
+    };
+    site.good_but(BLOCK, "backup", &format!("{slow}\n{}", commit(BLOCK)));
+    site.good_but(ARCHIVE, "backup", &commit(ARCHIVE));
+    site.run("run").ends(0);
+    assert_eq!(site.read("log"), "take\narchive\nrelease\nblock\n");
+    assert_eq!(site.jobs(BLOCK)[0]["task"]["snapshot"]["frozen"], true);
+}
+
+#[test]
+fn a_snapshot_is_let_go_when_both_writers_fail() {
+    let site = with_commands("");
+    site.good_but(BLOCK, "backup", "exit 1");
+    site.good_but(ARCHIVE, "backup", "exit 1");
+    site.run("run").ends(1);
+    assert_eq!(site.read("log"), "take\nrelease\n");
+}
+
+#[test]
+fn without_a_snapshot_nothing_is_read() {
+    let site = with_commands("echo 'no space for a snapshot' >&2; exit 5");
+    site.run("run").ends(1).tells("'web' was not held still, so nothing was read");
+    assert_eq!(site.read("log"), "take\nrelease\n");
+    assert!(site.jobs(BLOCK).is_empty() && site.jobs(ARCHIVE).is_empty());
+}
+
+#[test]
+fn a_snapshot_that_cannot_be_removed_is_a_failure_and_the_copies_stay() {
+    let site = with_commands("");
+    site.script("release", "exit 1");
+    site.run("run").ends(1).tells("a snapshot may be left behind");
+    let listed = site.run("list --json").ends(0).last();
+    assert_eq!(listed[0]["copies"]["block"]["state"], "available");
+}

@@ -172,10 +172,19 @@ schedule = "0 3 * * *"
              {body}\n",
             at = self.folder.path().display(),
         );
-        let program = self.path(&format!("bin/dualsync-{mechanism}"));
+        self.program(&format!("bin/dualsync-{mechanism}"), &script);
+    }
+
+    /// A script of the user's.
+    pub fn script(&self, name: &str, body: &str) {
+        self.program(name, &format!("#!/bin/sh\n{body}\n"));
+    }
+
+    fn program(&self, name: &str, text: &str) {
+        let program = self.path(name);
         // A running script must not change under its shell: a new file in its place.
         let _ = fs::remove_file(&program);
-        fs::write(&program, script).unwrap();
+        fs::write(&program, text).unwrap();
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     }
 

@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 
 use crate::site::{ARCHIVE, BLOCK, Site};
 
+/// Works and never ends, and leaves its number.
+const ENDLESS: &str = "echo $$ > \"$at/$(basename \"$0\").pid\"; while :; do say '{\"message_type\":\"status\",\"phase\":\"reading\",\"bytes_done\":1,\"items_done\":0,\"transferred_bytes\":0}'; sleep 0.1; done";
+
 fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     let patience = Instant::now() + Duration::from_secs(30);
     while !done() {
@@ -22,9 +25,8 @@ fn signal(pid: u32, name: &str) {
 fn a_signal_stops_both_writers_and_commits_nothing() {
     for name in ["INT", "TERM", "HUP"] {
         let site = Site::new();
-        let endless = "echo $$ > \"$at/$(basename \"$0\").pid\"; while :; do say '{\"message_type\":\"status\",\"phase\":\"reading\",\"bytes_done\":1,\"items_done\":0,\"transferred_bytes\":0}'; sleep 0.1; done";
-        site.good_but(BLOCK, "backup", endless);
-        site.good_but(ARCHIVE, "backup", endless);
+        site.good_but(BLOCK, "backup", ENDLESS);
+        site.good_but(ARCHIVE, "backup", ENDLESS);
         let mut command = site.command("run -q");
         let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let pid = |mechanism: &str| {
@@ -47,11 +49,27 @@ fn a_signal_stops_both_writers_and_commits_nothing() {
 }
 
 #[test]
+fn a_signal_lets_the_snapshot_go() {
+    let site = Site::new();
+    let at = site.path("").display().to_string();
+    site.script("take", &format!("echo device={at}/web.img; echo tree={at}/tree"));
+    site.script("release", &format!("echo release > {at}/log"));
+    let commands =
+        format!("snapshot = \"command\"\nsnapshot_command = {{ take = \"{at}/take\", release = \"{at}/release\" }}");
+    site.configure(&site.config().replace("snapshot = \"none\"", &commands));
+    site.good_but(BLOCK, "backup", ENDLESS);
+    let mut child = site.command("run -q").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    wait_until("the writer works", || site.path("dualsync-block.pid").exists());
+    signal(child.id(), "TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(site.read("log"), "release\n");
+}
+
+#[test]
 fn writers_do_not_outlive_a_dualsync_that_is_killed() {
     let site = Site::new();
-    let endless = "echo $$ > \"$at/$(basename \"$0\").pid\"; while :; do say '{\"message_type\":\"status\",\"phase\":\"reading\",\"bytes_done\":1,\"items_done\":0,\"transferred_bytes\":0}' 2>/dev/null; sleep 0.1; done";
-    site.good_but(BLOCK, "backup", endless);
-    site.good_but(ARCHIVE, "backup", endless);
+    site.good_but(BLOCK, "backup", ENDLESS);
+    site.good_but(ARCHIVE, "backup", ENDLESS);
     let mut child = site.command("run -q").stdout(Stdio::null()).spawn().unwrap();
     let pid =
         |mechanism: &str| std::fs::read_to_string(site.path(&format!("dualsync-{mechanism}.pid"))).unwrap_or_default();

@@ -1,7 +1,5 @@
 //! What became of a run, for people, for programs and for the exit code.
 
-use std::time::Duration;
-
 use dualsync_config::source::SourceSettings;
 use dualsync_model::event::{CopyState, Requests, Warning};
 use dualsync_model::id::{PointId, RunId};
@@ -15,6 +13,7 @@ use crate::app::App;
 use crate::copies::{CopyEnd, CopyError};
 use crate::exit::{Ending, judge_writer, with_causes};
 use crate::human;
+use crate::listen;
 use crate::mechanism::Pair;
 
 /// The last line of `run --json`.
@@ -71,12 +70,11 @@ impl<'a> RunReport<'a> {
         for (mechanism, copy) in self.copies.iter() {
             let Some(copy) = copy else { continue };
             for warning in copy.warnings.iter().filter(|_| !app.output.is_json()) {
-                let path = warning.path.as_ref().map(|path| format!("{path}: ")).unwrap_or_default();
-                app.output.warn(&format!("{mechanism}: {path}{}", warning.message));
+                app.output.warn(&format!("{mechanism}: {}", listen::words(warning)));
             }
         }
         app.output.json(self);
-        app.output.say(&format!("{} for {} in {}", self.point, self.business_date, length(self.duration_s)));
+        app.output.say(&format!("{} for {} in {}", self.point, self.business_date, human::seconds(self.duration_s)));
         for (mechanism, copy) in self.copies.iter() {
             if let Some(copy) = copy {
                 app.output.say(&format!("  {mechanism:<8} {}", copy.words(), mechanism = mechanism.as_str()));
@@ -154,10 +152,6 @@ fn tail(error: &CopyError) -> Vec<String> {
     }
 }
 
-fn length(seconds: u64) -> String {
-    human::duration(Duration::from_secs(seconds))
-}
-
 impl<'a> CopyReport<'a> {
     fn new(end: &'a CopyEnd) -> Self {
         let summary = end.summary.as_ref();
@@ -180,9 +174,14 @@ impl<'a> CopyReport<'a> {
     fn words(&self) -> String {
         let mut words = match (self.state, self.bytes, self.added_bytes) {
             (CopyState::Available, Some(bytes), Some(added)) => {
-                format!("{} read, {} added, {}", human::bytes(bytes), human::bytes(added), length(self.duration_s))
+                format!(
+                    "{} read, {} added, {}",
+                    human::bytes(bytes),
+                    human::bytes(added),
+                    human::seconds(self.duration_s)
+                )
             }
-            (CopyState::Available, ..) => format!("made, {}", length(self.duration_s)),
+            (CopyState::Available, ..) => format!("made, {}", human::seconds(self.duration_s)),
             _ => "not made".to_owned(),
         };
         if let Some(problem) = &self.problem {

@@ -6,6 +6,7 @@ use dualsync_verify::report::{PointReport, Scope};
 use dualsync_verify::stream::End;
 
 use crate::history::Verified;
+use crate::human;
 use crate::mechanism::{Mechanism, Pair};
 use crate::retention::side_of;
 
@@ -43,8 +44,8 @@ fn problems(report: &PointReport, mechanism: Mechanism) -> Vec<String> {
         .first
         .iter()
         .filter(|difference| difference.kind == Aspect::Damaged && difference.culprit == culprit);
-    let objects = objects.map(|finding| format!("{}: {}", finding.object, finding.problem));
-    let files = files.map(|difference| format!("{}: {}", difference.path, difference.reason));
+    let objects = objects.map(|finding| human::about(&finding.object, &finding.problem));
+    let files = files.map(|difference| human::about(&difference.path.to_string(), &difference.reason));
     let mut problems: Vec<_> = objects.chain(files).collect();
     let more = problems.len().saturating_sub(PROBLEMS_MAX);
     if more > 0 {

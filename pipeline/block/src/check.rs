@@ -7,10 +7,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use dualsync_block_store::contract::{Key, ObjectInfo};
+use bytes::Bytes;
+use dualsync_block_store::contract::{Key, ObjectInfo, Store};
 use dualsync_model::event::{Event, Finding};
 use dualsync_model::id::PointId;
 use dualsync_model::job::{CheckTask, Depth};
+use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 
 use crate::checkpoint::{Checkpoint, Heartbeat};
@@ -22,7 +24,7 @@ use crate::list::chain_findings;
 use crate::manifest::{Clear, Reference};
 use crate::names;
 use crate::points::Census;
-use crate::repository::Repository;
+use crate::repository::{KeySlot, Repository};
 use crate::seal::OpenError;
 use crate::trouble::Trouble;
 
@@ -47,8 +49,46 @@ struct Needed {
     points: Vec<PointId>,
 }
 
+/// What a check can reach.
+#[derive(Clone, Debug)]
+pub enum Access {
+    /// The repository with its key.
+    Opened(Arc<Repository>),
+    /// The bucket alone.
+    Keyless {
+        /// Where the objects are.
+        store: Arc<dyn Store>,
+        /// The target's name, for findings.
+        target: String,
+    },
+}
+
+impl Access {
+    fn store(&self) -> &dyn Store {
+        match self {
+            Self::Opened(repository) => repository.store(),
+            Self::Keyless { store, .. } => &**store,
+        }
+    }
+
+    fn target(&self) -> &str {
+        match self {
+            Self::Opened(repository) => repository.target(),
+            Self::Keyless { target, .. } => target,
+        }
+    }
+
+    /// An object's bytes from the store itself, never from a cache.
+    async fn get(&self, key: &Key) -> Result<Bytes, ObjectError> {
+        match self {
+            Self::Opened(repository) => repository.get(key).await,
+            Self::Keyless { store, .. } => store.get(key).await.map_err(|error| ObjectError::new(key.clone(), error)),
+        }
+    }
+}
+
 struct Check<'a> {
-    repository: &'a Arc<Repository>,
+    access: &'a Access,
     task: &'a CheckTask,
     events: &'a Events,
     listed: BTreeMap<Key, ObjectInfo>,
@@ -57,15 +97,15 @@ struct Check<'a> {
 }
 
 /// Checks the repository, or the objects of one point.
-pub async fn check(repository: &Arc<Repository>, task: &CheckTask, events: &Events) -> Result<Checked, Trouble> {
+pub async fn check(access: &Access, task: &CheckTask, events: &Events) -> Result<Checked, Trouble> {
     events.progress().phase("listing");
-    let listed = repository.store().list("", None).await?;
+    let listed = access.store().list("", None).await?;
     let listed = listed.into_iter().map(|object| (object.key.clone(), object)).collect();
-    let mut check = Check { repository, task, events, listed, needed: BTreeMap::new(), checked: Checked::default() };
+    let mut check = Check { access, task, events, listed, needed: BTreeMap::new(), checked: Checked::default() };
     check.manifests().await?;
-    if task.point.is_none() {
-        check.chain().await?;
-        check.documents().await?;
+    if let (Access::Opened(repository), None) = (access, &task.point) {
+        check.chain(repository).await?;
+        check.documents(repository).await?;
     }
     check.presence();
     if task.depth == Depth::Objects {
@@ -81,7 +121,7 @@ impl Check<'_> {
     }
 
     fn found(&mut self, error: &ObjectError, points: Vec<PointId>) {
-        let finding = error.finding(self.repository.target(), points);
+        let finding = error.finding(self.access.target(), points);
         self.tell(finding);
     }
 
@@ -107,9 +147,9 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// An object's bytes from the store itself, never from a cache.
-    async fn read(&mut self, key: &Key, sha256: &Sha256) -> Result<bytes::Bytes, ObjectError> {
-        let bytes = self.repository.get(key).await?;
+    /// An object's bytes, which must have this digest.
+    async fn read(&mut self, key: &Key, sha256: &Sha256) -> Result<Bytes, ObjectError> {
+        let bytes = self.access.get(key).await?;
         self.checked.objects += 1;
         self.checked.bytes += bytes.len() as u64;
         if Sha256::of(&bytes) == *sha256 { Ok(bytes) } else { Err(ObjectError::new(key.clone(), Problem::Digest)) }
@@ -132,9 +172,9 @@ impl Check<'_> {
     }
 
     /// What only the key can tell: manifests that do not open or were moved, and the chain.
-    async fn chain(&mut self) -> Result<(), Trouble> {
-        let census = Census::take(self.repository).await?;
-        let target = self.repository.target().to_owned();
+    async fn chain(&mut self, repository: &Repository) -> Result<(), Trouble> {
+        let census = Census::take(repository).await?;
+        let target = self.access.target().to_owned();
         // Digests were told above; what is left is what is wrong inside.
         let inside = census.findings.iter().filter(|finding| finding.kind != "digest" && finding.kind != "truncated");
         let findings: Vec<Finding> = inside.cloned().chain(chain_findings(&target, &census)).collect();
@@ -145,8 +185,8 @@ impl Check<'_> {
     }
 
     /// README.txt, recover.py, key slots, heartbeats and checkpoints.
-    async fn documents(&mut self) -> Result<(), Trouble> {
-        let info = self.repository.info().clone();
+    async fn documents(&mut self, repository: &Repository) -> Result<(), Trouble> {
+        let info = repository.info();
         for (name, sha256) in [(names::README, info.readme_sha256), (names::RECOVER, info.recover_sha256)] {
             let read = self.read(&names::fixed(name), &sha256).await;
             self.sort_out(read.map(drop))?;
@@ -155,11 +195,11 @@ impl Check<'_> {
         for key in keys {
             let text = key.as_str();
             let result = if text.starts_with(names::KEYS) {
-                self.prove::<crate::repository::KeySlot>(&key).await
+                self.prove::<KeySlot>(repository, &key).await
             } else if names::parse_heartbeat(text).is_some() {
-                self.prove::<Heartbeat>(&key).await
+                self.prove::<Heartbeat>(repository, &key).await
             } else if names::parse_checkpoint(text).is_some() {
-                self.open_checkpoint(&key).await
+                self.open_checkpoint(repository, &key).await
             } else {
                 if !is_ours(text) {
                     self.events.warn("unexpected", format!("'{text}' is no object of a block repository"));
@@ -182,18 +222,18 @@ impl Check<'_> {
         }
     }
 
-    async fn prove<T: serde::de::DeserializeOwned>(&mut self, key: &Key) -> Result<(), ObjectError> {
-        let bytes = self.repository.get(key).await?;
+    async fn prove<T: DeserializeOwned>(&mut self, repository: &Repository, key: &Key) -> Result<(), ObjectError> {
+        let bytes = repository.get(key).await?;
         self.checked.objects += 1;
         let proved: Result<T, _> =
-            Unproven::parse(&bytes).and_then(|text| text.prove(&self.repository.keys().mac_key(), key.as_str()));
+            Unproven::parse(&bytes).and_then(|text| text.prove(&repository.keys().mac_key(), key.as_str()));
         proved.map(drop).map_err(|error| ObjectError::new(key.clone(), error))
     }
 
-    async fn open_checkpoint(&mut self, key: &Key) -> Result<(), ObjectError> {
-        let bytes = self.repository.get(key).await?;
+    async fn open_checkpoint(&mut self, repository: &Repository, key: &Key) -> Result<(), ObjectError> {
+        let bytes = repository.get(key).await?;
         self.checked.objects += 1;
-        let opened = Checkpoint::open(self.repository.keys(), key.as_str(), &bytes);
+        let opened = Checkpoint::open(repository.keys(), key.as_str(), &bytes);
         opened.map(drop).map_err(|error: OpenError| ObjectError::new(key.clone(), error))
     }
 
@@ -212,7 +252,7 @@ impl Check<'_> {
                 Some(_) => continue,
             };
             findings.push(Finding {
-                target: self.repository.target().to_owned(),
+                target: self.access.target().to_owned(),
                 object: key.to_string(),
                 kind: kind.to_owned(),
                 problem,
@@ -241,8 +281,8 @@ impl Check<'_> {
             while reading.len() >= FETCHES {
                 self.take_read(reading.join_next().await)?;
             }
-            let repository = Arc::clone(self.repository);
-            reading.spawn(async move { (read_object(&repository, &key).await, key) });
+            let access = self.access.clone();
+            reading.spawn(async move { (read_object(&access, &key).await, key) });
         }
         while !reading.is_empty() {
             self.take_read(reading.join_next().await)?;
@@ -279,9 +319,9 @@ impl Check<'_> {
 type ReadObject = (Result<u64, ObjectError>, Key);
 
 /// Reads one object and compares it with its name; the number of its bytes.
-async fn read_object(repository: &Repository, key: &Key) -> Result<u64, ObjectError> {
+async fn read_object(access: &Access, key: &Key) -> Result<u64, ObjectError> {
     let folder = if key.as_str().starts_with(names::PACKS) { names::PACKS } else { names::MAPS };
-    let bytes = repository.get(key).await?;
+    let bytes = access.get(key).await?;
     match names::parse_digest(folder, key.as_str()) {
         Some(sha256) if Sha256::of(&bytes) == sha256 => Ok(bytes.len() as u64),
         _ => Err(ObjectError::new(key.clone(), Problem::Digest)),

@@ -90,9 +90,8 @@ pub fn chain_findings(target: &str, census: &Census) -> Vec<Finding> {
     let mut findings = Vec::new();
     for line in &newest.description.ledger {
         if !present.contains(&line.sha256) {
-            let object = format!("{}{}/{}", names::POINTS, line.point.source(), line.sha256);
             let problem = "the newest manifest says that this point is alive, and its manifest is gone";
-            findings.push(finding(object, problem, vec![line.point.clone()]));
+            findings.push(finding(line.manifest.clone(), problem, vec![line.point.clone()]));
         }
     }
     for head in &census.heads {

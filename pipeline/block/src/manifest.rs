@@ -68,6 +68,8 @@ pub struct LedgerLine {
     pub sequence: u64,
     /// Digest of its manifest.
     pub sha256: Sha256,
+    /// Key of its manifest, so that a lost one can be named.
+    pub manifest: String,
 }
 
 /// A point that was dropped since the predecessor.
@@ -113,7 +115,8 @@ pub struct Description {
     /// The other target's newest manifest, as the host knew it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub other: Option<Anchor>,
-    /// Every point alive, this one not among them.
+    /// Every point alive, this one not among them. A point that vanished without a recorded drop
+    /// stays in it, so that the loss stays visible.
     pub ledger: Vec<LedgerLine>,
     /// Points that left since the predecessor.
     #[serde(default)]

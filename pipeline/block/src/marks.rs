@@ -23,6 +23,9 @@ pub struct MarkNote {
     pub object: String,
     /// When, by the job's clock.
     pub marked_at: Timestamp,
+    /// Why it leaves.
+    #[serde(default)]
+    pub reason: String,
 }
 
 #[derive(Debug, Default)]
@@ -62,19 +65,30 @@ impl Marks {
         self.by_object.get(object).is_some_and(|mark| mark.deleting || !mark.undone)
     }
 
+    /// Why `object` was deleted, as far as a holder of the key says that it was.
+    pub async fn deletion(&self, repository: &Repository, object: &Sha256) -> Option<String> {
+        let mark = self.by_object.get(object).filter(|mark| mark.deleting)?;
+        let (key, _) = mark.marked.as_ref()?;
+        proved_note(repository, key).await.map(|note| note.reason)
+    }
+
     /// Seconds since `object` was marked: `None` when it is not; the largest number when it is
     /// being deleted or nobody can tell.
     pub async fn age_s(&self, repository: &Repository, object: &Sha256) -> Option<u64> {
         let mark = self.by_object.get(object).filter(|_| self.is_marked(object))?;
         let Some((key, modified)) = mark.marked.as_ref().filter(|_| !mark.deleting) else { return Some(u64::MAX) };
-        let since = if repository.store().has_clock() { Some(*modified) } else { note_time(repository, key).await };
+        let since = if repository.store().has_clock() {
+            Some(*modified)
+        } else {
+            proved_note(repository, key).await.map(|note| note.marked_at)
+        };
         let age = since.map(|since| repository.store().now().seconds_since(since));
         Some(age.and_then(|age| u64::try_from(age).ok()).unwrap_or(u64::MAX))
     }
 }
 
-async fn note_time(repository: &Repository, key: &Key) -> Option<Timestamp> {
+/// What a mark says, when a holder of the key wrote it.
+async fn proved_note(repository: &Repository, key: &Key) -> Option<MarkNote> {
     let bytes = repository.get(key).await.ok()?;
-    let note: MarkNote = Unproven::parse(&bytes).ok()?.prove(&repository.keys().mac_key(), key.as_str()).ok()?;
-    Some(note.marked_at)
+    Unproven::parse(&bytes).ok()?.prove(&repository.keys().mac_key(), key.as_str()).ok()
 }

@@ -39,7 +39,12 @@ pub struct Head {
 impl Head {
     /// Its line in a ledger.
     pub fn ledger_line(&self) -> LedgerLine {
-        LedgerLine { point: self.description.point.clone(), sequence: self.sequence, sha256: self.name.sha256 }
+        LedgerLine {
+            point: self.description.point.clone(),
+            sequence: self.sequence,
+            sha256: self.name.sha256,
+            manifest: self.key.to_string(),
+        }
     }
 }
 

@@ -8,14 +8,15 @@ use std::sync::Arc;
 use dualsync_block_store::contract::Store;
 use dualsync_model::PROTOCOL;
 use dualsync_model::event::{Event, Hello, Summary};
-use dualsync_model::job::{BackupTask, Job, Keys, RestoreTask, Shape, Task};
+use dualsync_model::job::{BackupTask, CheckTask, Job, Keys, RestoreTask, Shape, Task};
 use dualsync_model::outcome::Exit;
 use dualsync_model::secret::SecretRef;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _};
 
 use crate::backup::{BackupError, Settings, backup};
-use crate::check::check;
+use crate::check::{Access, check};
 use crate::events::Events;
+use crate::fetch::sentence;
 use crate::init::{InitError, init};
 use crate::keyfile::{self, KeyFileError};
 use crate::list::list;
@@ -82,7 +83,15 @@ async fn opened(
     input: &mut (dyn AsyncBufRead + Unpin + Send),
     events: &Events,
 ) -> Result<Summary, Trouble> {
-    let key = keyfile::read(key).await?;
+    let key = match (keyfile::read(key).await, &job.task) {
+        // Digests need no key: a host that lost it can still tell whether the copies are whole.
+        (Err(error), Task::Check(task)) => {
+            events.warn("keyless", format!("only digests are checked: {}", sentence(&error)));
+            let access = Access::Keyless { store: Arc::clone(store), target: job.target.name.clone() };
+            return look_over(&access, task, events).await;
+        }
+        (key, _) => key?,
+    };
     let repository = Arc::new(Repository::open(Arc::clone(store), &job.target.name, &key, &job.state).await?);
     match &job.task {
         Task::List(task) => {
@@ -97,24 +106,24 @@ async fn opened(
         Task::Backup(task) => make(&repository, task, input, events).await,
         Task::Restore(task) if task.shape == Shape::Tree => restore_tree(&repository, task, &job.state, events).await,
         Task::Restore(task) => bring_back(&repository, task, events).await,
-        Task::Check(task) => {
-            let checked = check(&repository, task, events).await?;
-            let done = Summary {
-                items: checked.objects,
-                objects: checked.objects,
-                bytes: checked.bytes,
-                incomplete: checked.findings,
-                ..summary(&repository)
-            };
-            if checked.findings == 0 {
-                Ok(done)
-            } else {
-                Err(Trouble::damaged("some stored objects are missing or wrong"))
-            }
-        }
+        Task::Check(task) => look_over(&Access::Opened(repository), task, events).await,
         Task::Facts(task) => tell_facts(&repository, task, &job.state, events).await,
         Task::Init(_) | Task::Probe(_) => Err(Trouble::usage("this verb opens no repository")),
     }
+}
+
+async fn look_over(access: &Access, task: &CheckTask, events: &Events) -> Result<Summary, Trouble> {
+    let checked = check(access, task, events).await?;
+    if checked.findings > 0 {
+        return Err(Trouble::damaged("some stored objects are missing or wrong"));
+    }
+    Ok(Summary {
+        items: checked.objects,
+        objects: checked.objects,
+        bytes: checked.bytes,
+        fetched_bytes: checked.bytes,
+        ..Summary::default()
+    })
 }
 
 async fn make(

@@ -43,6 +43,8 @@ pub struct Book {
     pub stored: HashSet<Sha256>,
     /// Stored bytes of them.
     pub added_bytes: u64,
+    /// Pages of the parent that cannot be read: their blocks are sent as if they were new.
+    pub lost_pages: u64,
 }
 
 impl Book {
@@ -71,6 +73,7 @@ impl Book {
             banned,
             stored: HashSet::new(),
             added_bytes: 0,
+            lost_pages: 0,
         }
     }
 
@@ -109,8 +112,16 @@ impl Book {
             return self.waiting_page(index, now, base, decoded).await;
         }
         let blocks = if self.settled.contains(&index) { now } else { blocks_of_page(self.old_blocks, index) };
-        let page = self.reader.page(index, blocks, self.table.get(index)).await?;
-        Ok(page.resized(now))
+        match self.reader.page(index, blocks, self.table.get(index)).await {
+            // A parent's damage must not spread to the new point, nor keep it from being made.
+            Err(error) if error.is_damage() && !self.settled.contains(&index) => {
+                tracing::warn!(%error, "a page of the previous point cannot be read");
+                self.lost_pages += 1;
+                self.table.set(index, PageRef::Zero);
+                Ok(Page::zero(index, now))
+            }
+            other => Ok(other?.resized(now)),
+        }
     }
 
     async fn waiting_page(
@@ -184,6 +195,7 @@ impl Book {
         if let Some(location) = base.filter(|location| !self.banned.contains(&location.object)) {
             let blocks = if was_settled { new.blocks() } else { blocks_of_page(self.old_blocks, index) };
             let full = self.reader.full(index, blocks, location).await.map_err(BackupError::Parent)?;
+            // Changed back to what the full page says.
             if full == *new {
                 self.table.set(index, PageRef::Full(location));
                 return Ok(());

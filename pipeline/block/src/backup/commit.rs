@@ -19,7 +19,7 @@ use crate::device::Source;
 use crate::digest::Sha256;
 use crate::events::Events;
 use crate::filesystem;
-use crate::manifest::{Clear, Description, Manifest, SnapshotNote, Stats};
+use crate::manifest::{Clear, Description, Drop, LedgerLine, Manifest, SnapshotNote, Stats};
 use crate::marks::Marks;
 use crate::names;
 use crate::points::{Census, load};
@@ -55,7 +55,8 @@ impl Commit<'_> {
             let census = Census::take(self.repository).await?;
             let marks = Marks::list(self.repository).await?;
             self.refuse_marked(book, &marks).await?;
-            let manifest = self.manifest(book, &census, file_system.clone());
+            let history = ledger::next(self.repository, &census, &marks).await;
+            let manifest = self.manifest(book, &census, history, file_system.clone());
             let stem = names::manifest_stem(self.task.point.source(), self.task.point.time(), random_bytes()?);
             let (bytes, sha256) = manifest.seal(self.repository.keys(), &stem)?;
             if boot_seconds() - looked_at > self.task.grace_s / 4 && looks < LOOKS_MAX {
@@ -98,7 +99,13 @@ impl Commit<'_> {
         Ok(())
     }
 
-    fn manifest(&self, book: &Book, census: &Census, file_system: Option<String>) -> Manifest {
+    fn manifest(
+        &self,
+        book: &Book,
+        census: &Census,
+        (ledger, drops): (Vec<LedgerLine>, Vec<Drop>),
+        file_system: Option<String>,
+    ) -> Manifest {
         let task = self.task;
         let info = self.repository.info();
         let newest = census.newest();
@@ -138,8 +145,8 @@ impl Commit<'_> {
                 file_system,
                 exclude: task.exclude.clone(),
                 other: task.other.clone(),
-                ledger: ledger(census),
-                drops: Vec::new(),
+                ledger,
+                drops,
                 repo_sha256: self.repository.repo_sha256(),
                 readme_sha256: info.readme_sha256,
                 recover_sha256: info.recover_sha256,

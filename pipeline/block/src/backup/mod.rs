@@ -7,12 +7,13 @@
 
 mod book;
 mod commit;
+mod ledger;
 mod pass;
 mod run;
 mod uses;
 mod worker;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use dualsync_block_store::contract::StoreError;
@@ -191,6 +192,11 @@ pub async fn backup(
     Pass::new(Arc::clone(&repository), &mut book, &mut run, &mut counts, true)
         .carry_out(first, Plan::Everything { extra }, workers)
         .await?;
+    if book.lost_pages > 0 {
+        let message =
+            format!("{} pages of the previous point's map are damaged, their blocks were sent anew", book.lost_pages);
+        events.warn("damaged", message);
+    }
     if let Some(doubt) = allocation.and_then(|allocation| allocation.confirm(&source).err()) {
         // What was left out as free may be data by now: nothing is left out any more.
         events.warn("changed", format!("free space is read after all: {}", sentence(&doubt)));
@@ -384,12 +390,4 @@ async fn wait_for_commit(
         Command::Commit => Ok(()),
         Command::Abort => Err(BackupError::Aborted("`abort` was sent")),
     }
-}
-
-/// Every point alive in `census`, by digest: the ledger of the next manifest.
-fn ledger(census: &Census) -> Vec<crate::manifest::LedgerLine> {
-    let lines: HashMap<Sha256, _> = census.heads.iter().map(|head| (head.name.sha256, head.ledger_line())).collect();
-    let mut lines: Vec<_> = lines.into_values().collect();
-    lines.sort_by_key(|line| (line.sequence, line.sha256));
-    lines
 }

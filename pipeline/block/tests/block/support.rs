@@ -1,16 +1,17 @@
 //! A workshop for tests: a store, a key, a source file, and one call for each verb.
-#![allow(dead_code, reason = "each test program uses its own part of the workshop")]
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use dualsync_block::backup::{BackupError, Made, Settings, backup};
-use dualsync_block::check::{Checked, check};
+use dualsync_block::check::{Access, Checked, check};
 use dualsync_block::events::Events;
 use dualsync_block::init::init;
 use dualsync_block::keyfile;
 use dualsync_block::list::{Listed, list};
+use dualsync_block::manifest::Clear;
+use dualsync_block::marks::MarkNote;
 use dualsync_block::repository::Repository;
 use dualsync_block::restore::{RestoreError, Restored, restore};
 use dualsync_block::trouble::Trouble;
@@ -156,7 +157,7 @@ impl Workshop {
         let (events, lines) = events();
         let repository = self.open().await;
         let task = CheckTask { point: None, depth, slice: None };
-        (check(&repository, &task, &events).await, lines)
+        (check(&Access::Opened(repository), &task, &events).await, lines)
     }
 
     pub async fn restore(&self, task: &RestoreTask) -> (Result<Restored, RestoreError>, Lines) {
@@ -172,6 +173,36 @@ impl Workshop {
         let restored = self.restore(&restore_task(night, &to)).await.0.unwrap();
         assert_eq!(restored.damaged, 0);
         std::fs::read(&to).unwrap()
+    }
+
+    /// A copy of the whole repository, to be damaged: same key, its own store and caches.
+    pub async fn fork(&self) -> Self {
+        let memory = Arc::new(MemoryStore::new(Timestamp::from_seconds(FIRST_NIGHT)));
+        for key in self.memory.keys() {
+            memory.replace(key.clone(), self.memory.peek(&key).unwrap());
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let store = Arc::clone(&memory) as Arc<dyn Store>;
+        Self { folder, memory, store, key: self.key.clone() }
+    }
+
+    /// What the manifest of a night names in clear.
+    pub fn clear(&self, night: u32) -> Clear {
+        let prefix = format!("points/web/{}", point(night).time().compact());
+        let key = self.memory.keys().into_iter().find(|key| key.as_str().starts_with(&prefix)).unwrap();
+        Clear::read(&self.memory.peek(&key).unwrap()).unwrap().0
+    }
+
+    /// Leaves the marks that a deleter leaves of an object it deleted.
+    pub async fn mark_deleted(&self, key: &str) {
+        let repository = self.open().await;
+        let digest = key.rsplit_once('-').unwrap().1;
+        for suffix in ["", ".deleting"] {
+            let mark = format!("marks/{digest}{suffix}").parse().unwrap();
+            let marked_at = Timestamp::from_seconds(FIRST_NIGHT);
+            let note = MarkNote { object: key.to_owned(), marked_at, reason: "left the contract".to_owned() };
+            repository.put_document(&mark, &note).await.unwrap();
+        }
     }
 
     /// Keys that begin with `folder`.

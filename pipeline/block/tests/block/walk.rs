@@ -1,9 +1,7 @@
 //! The plain way: init, backup, list, check and restore of a few nights.
 
-mod support;
-
+use crate::support::{BLOCK, Workshop, noise, point};
 use dualsync_model::job::Depth;
-use support::{BLOCK, Workshop, noise, point};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_point_comes_back_bit_for_bit() {

@@ -1,0 +1,20 @@
+//! The block path from the outside: plain nights, faults, damage, the real program, and old repositories.
+
+#![expect(clippy::unwrap_used, reason = "tests stop at the first surprise")]
+
+#[path = "../machine/mod.rs"]
+mod machine;
+
+mod support;
+
+mod walk;
+
+mod nights;
+
+mod faults;
+
+mod damage;
+
+mod program;
+
+mod golden;

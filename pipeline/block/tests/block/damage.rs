@@ -86,7 +86,7 @@ async fn matrix(folder: &str, restorable: impl Fn(&str) -> [Option<bool>; 2], is
     for key in &keys {
         for action in ACTIONS {
             let what = format!("{action:?} of {key}");
-            let shop = nights.shop.fork().await;
+            let shop = nights.shop.fork();
             if !action.apply(&shop, key) {
                 continue;
             }
@@ -138,14 +138,14 @@ async fn damage_to_the_description_or_the_key_slot_is_told_from_a_wrong_key() {
     for (key, action) in
         [("repo.json", ACTIONS[1]), ("repo.json", Action::Flip(60)), (&slot, ACTIONS[1]), (&slot, Action::Flip(60))]
     {
-        let shop = nights.shop.fork().await;
+        let shop = nights.shop.fork();
         action.apply(&shop, key);
         let secret = keyfile::read(&shop.key).await.unwrap();
         let store = std::sync::Arc::clone(&shop.store);
         let error = Repository::open(store, "frankfurt", &secret, &shop.state()).await.unwrap_err();
         assert!(matches!(error, RepositoryError::Damaged(_)), "{action:?} of {key}: {error}");
     }
-    let shop = nights.shop.fork().await;
+    let shop = nights.shop.fork();
     Action::Delete.apply(&shop, "repo.json");
     let secret = keyfile::read(&shop.key).await.unwrap();
     let store: std::sync::Arc<dyn Store> = std::sync::Arc::clone(&shop.store);
@@ -156,7 +156,7 @@ async fn damage_to_the_description_or_the_key_slot_is_told_from_a_wrong_key() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_point_that_vanished_or_came_back_breaks_the_chain() {
     let nights = two_nights().await;
-    let shop = nights.shop.fork().await;
+    let shop = nights.shop.fork();
     let first = shop.keys("points/").remove(0);
     let manifest = shop.memory.remove(&first.parse().unwrap()).unwrap();
     let (listed, lines) = shop.list().await;
@@ -181,7 +181,7 @@ async fn a_point_that_vanished_or_came_back_breaks_the_chain() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_forged_mark_drops_no_point() {
     let nights = two_nights().await;
-    let shop = nights.shop.fork().await;
+    let shop = nights.shop.fork();
     let first = shop.keys("points/").remove(0);
     shop.memory.remove(&first.parse().unwrap());
     let digest = first.rsplit_once('-').unwrap().1;
@@ -196,7 +196,7 @@ async fn a_forged_mark_drops_no_point() {
 async fn a_damaged_map_of_the_parent_does_not_stop_the_next_night() {
     let nights = two_nights().await;
     for action in [Action::Delete, Action::Truncate, Action::Flip(100)] {
-        let shop = nights.shop.fork().await;
+        let shop = nights.shop.fork();
         for key in shop.keys("maps/") {
             action.apply(&shop, &key);
         }
@@ -211,7 +211,7 @@ async fn a_damaged_map_of_the_parent_does_not_stop_the_next_night() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_key_stored_objects_are_checked_all_the_same() {
     let nights = two_nights().await;
-    let shop = nights.shop.fork().await;
+    let shop = nights.shop.fork();
     let second = shop.clear(2).packs;
     let both = shop.clear(1).packs.into_iter().find(|old| second.iter().any(|new| new.sha256 == old.sha256)).unwrap();
     let pack = dualsync_block::names::pack(&both.sha256).to_string();
@@ -229,7 +229,7 @@ async fn without_the_key_stored_objects_are_checked_all_the_same() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_manifest_under_another_name_is_no_manifest() {
     let nights = two_nights().await;
-    let shop = nights.shop.fork().await;
+    let shop = nights.shop.fork();
     let first = shop.keys("points/").remove(0);
     let body = shop.memory.peek(&first.parse().unwrap()).unwrap();
     let moved = first.replace(&crate::support::point(1).time().compact(), &crate::support::point(9).time().compact());

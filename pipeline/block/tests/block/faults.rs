@@ -31,7 +31,7 @@ async fn sweep(fault: Fault) -> u64 {
     shop.night(1, &old).await;
     // The first two calls open the repository.
     for call in 2.. {
-        let fork = shop.fork().await;
+        let fork = shop.fork();
         let source = fork.source(&new);
         let faulty = Arc::new(FaultyStore::at_call(Arc::clone(&fork.store), call, fault));
         let repository = fork.open_on(Arc::clone(&faulty) as Arc<dyn Store>).await;

@@ -59,10 +59,6 @@ impl Site {
         })
     }
 
-    fn restore(&self, to: &Path, shape: &str) -> Value {
-        json!({"verb": "restore", "point": POINT, "to": to, "shape": shape})
-    }
-
     /// A sparse source of `gib` with `islands` MiB of noise spread over it.
     fn source(&self, gib: u64, islands: u64) -> PathBuf {
         let path = self.path("source.img");
@@ -75,6 +71,10 @@ impl Site {
         }
         path
     }
+}
+
+fn restore(to: &Path, shape: &str) -> Value {
+    json!({"verb": "restore", "point": POINT, "to": to, "shape": shape})
 }
 
 fn run(verb: &str, job: &Value) -> (i32, Vec<Event>) {
@@ -123,7 +123,7 @@ fn every_verb_works_over_the_pipes_and_recover_py_needs_no_dualsync() {
     assert_eq!(site.done(&json!({"verb": "check", "depth": "objects"})).incomplete, 0);
     assert!(site.done(&json!({"verb": "probe"})).items > 3);
     let image = site.path("out.img");
-    site.done(&site.restore(&image, "image"));
+    site.done(&restore(&image, "image"));
     assert!(same(&source, &image));
     let recovered = site.path("recovered.img");
     let listed = recover(&site, &["--list"]);
@@ -151,7 +151,7 @@ fn recover_py_tells_damage_and_brings_the_rest_back() {
     assert_eq!(output.status.code(), Some(21));
     let told = String::from_utf8_lossy(&output.stderr);
     assert!(told.contains(pack.file_name().unwrap().to_str().unwrap()), "{told}");
-    let (exit, events) = site.run(&site.restore(&site.path("out.img"), "image"));
+    let (exit, events) = site.run(&restore(&site.path("out.img"), "image"));
     assert_eq!(exit, 21);
     assert!(events.iter().any(|event| matches!(event, Event::Finding(_))));
     let (exit, _) = site.run(&json!({"verb": "check", "depth": "objects"}));
@@ -213,7 +213,7 @@ fn memory_stays_under_256_mib_on_a_sparse_image_of_64_gib() {
     let made = site.done(&site.backup(&source, false));
     assert_eq!(made.bytes, 64 << 30);
     // It proves every block itself; comparing 64 GiB once more takes minutes.
-    let restored = site.done(&site.restore(&site.path("out.img"), "image"));
+    let restored = site.done(&restore(&site.path("out.img"), "image"));
     for (what, peak) in [("backup", made.peak_memory_bytes), ("restore", restored.peak_memory_bytes)] {
         assert!(peak > 0 && peak < 256 << 20, "{what}: {peak}");
     }
@@ -234,16 +234,16 @@ fn a_device_is_not_taken_for_blank() {
     let disk = site.path("disk.img");
     fs::write(&disk, vec![0xee; 40 << 20]).unwrap();
     let device = LoopDevice::attach(&disk);
-    let mut restore = site.restore(device.path(), "device");
-    assert_eq!(site.run(&restore).0, 2, "not over what is there");
-    restore["overwrite"] = json!(true);
-    site.done(&restore);
+    let mut task = restore(device.path(), "device");
+    assert_eq!(site.run(&task).0, 2, "not over what is there");
+    task["overwrite"] = json!(true);
+    site.done(&task);
     assert!(same(&source, device.path()), "every zero was written");
     let small = site.path("small.img");
     File::create(&small).unwrap().set_len(20 << 20).unwrap();
     let device = LoopDevice::attach(&small);
-    restore["to"] = json!(device.path());
-    assert_eq!(site.run(&restore).0, 2, "too small");
+    task["to"] = json!(device.path());
+    assert_eq!(site.run(&task).0, 2, "too small");
 }
 
 #[test]
@@ -268,10 +268,10 @@ fn facts_and_one_file_come_out_of_the_stored_image_by_few_requests() {
     assert_eq!(exit, 0, "{:?}", events.last());
     let facts = events.iter().filter(|event| matches!(event, Event::Fact(_))).count();
     assert_eq!(facts, 202, "the root, lost+found and 200 files");
-    let mut restore = site.restore(&site.path("tree"), "tree");
-    restore["paths"] = json!(["file-199"]);
-    restore["kernel_mount"] = json!(true);
-    let done = site.done(&restore);
+    let mut task = restore(&site.path("tree"), "tree");
+    task["paths"] = json!(["file-199"]);
+    task["kernel_mount"] = json!(true);
+    let done = site.done(&task);
     assert_eq!(fs::read(site.path("tree/file-199")).unwrap(), noise);
     let cost = (done.requests.total(), done.fetched_bytes >> 20);
     assert!(cost.0 <= 40 && cost.1 < 8, "{} requests, {} MiB", cost.0, cost.1);

@@ -176,7 +176,7 @@ impl Workshop {
     }
 
     /// A copy of the whole repository, to be damaged: same key, its own store and caches.
-    pub async fn fork(&self) -> Self {
+    pub fn fork(&self) -> Self {
         let memory = Arc::new(MemoryStore::new(Timestamp::from_seconds(FIRST_NIGHT)));
         for key in self.memory.keys() {
             memory.replace(key.clone(), self.memory.peek(&key).unwrap());

@@ -21,9 +21,8 @@ use crate::volume::reader::{VolumeError, Volumes};
 /// Fetches in flight.
 const FETCHES: usize = 4;
 
-/// Stored bytes fetched ahead, in KiB; a bigger volume takes all of it. While a volume is unsealed it is in
-/// memory twice.
-const AHEAD_KIB_MAX: u32 = 64 << 10;
+/// Fetched bytes in memory, in KiB, those that are worked on among them; a bigger volume takes all of it.
+const HELD_KIB_MAX: u32 = 48 << 10;
 
 /// Frames closer than this are fetched in one range.
 const GAP_BYTES_MAX: u64 = 256 << 10;
@@ -47,13 +46,55 @@ struct Fetch {
     stored_bytes: u64,
 }
 
-/// A frame as it came, still packed.
-pub(super) type Packed = (Frame, Result<Bytes, Arc<VolumeError>>);
+/// A frame as it came, or why it did not.
+pub(super) type Got = (Frame, Result<Sealed, Arc<VolumeError>>);
 
 pub(super) struct Fetched {
     pub(super) volume: String,
-    pub(super) frames: Vec<Packed>,
-    _ahead: OwnedSemaphorePermit,
+    pub(super) frames: Vec<Got>,
+}
+
+/// A frame that can be opened. What it was fetched with stays in memory, and keeps its room, until the last
+/// frame of it is dropped.
+#[derive(Clone)]
+pub(super) struct Sealed {
+    held: Arc<Held>,
+    frame: Frame,
+}
+
+struct Held {
+    volume: String,
+    bytes: HeldBytes,
+    _room: Arc<OwnedSemaphorePermit>,
+}
+
+enum HeldBytes {
+    /// A whole volume as it is stored.
+    Stored(Bytes),
+    /// What age unpacked from this offset on.
+    Plain(u64, Vec<u8>),
+}
+
+impl Sealed {
+    /// The frame, still packed.
+    pub(super) fn open(&self, volumes: &Volumes) -> Result<Vec<u8>, VolumeError> {
+        let Held { volume, bytes, .. } = &*self.held;
+        let Frame { start, bytes: length } = self.frame;
+        match bytes {
+            HeldBytes::Stored(stored) => volumes.unseal(volume, stored, start..start.saturating_add(length)),
+            HeldBytes::Plain(from, plain) => {
+                let range = || {
+                    let start = usize::try_from(start.checked_sub(*from)?).ok()?;
+                    plain.get(start..start.checked_add(usize::try_from(length).ok()?)?)
+                };
+                let short = || VolumeError::Content {
+                    key: volume.clone(),
+                    source: std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "an end before its frames"),
+                };
+                range().map(<[u8]>::to_vec).ok_or_else(short)
+            }
+        }
+    }
 }
 
 /// The frames in storage order, fetched.
@@ -62,14 +103,14 @@ pub(super) fn fetch(
     frames: Sorted,
     damage: &Arc<Damage>,
 ) -> impl Stream<Item = Result<Fetched, ReadError>> {
-    let ahead = Arc::new(Semaphore::new(AHEAD_KIB_MAX as usize));
+    let ahead = Arc::new(Semaphore::new(HELD_KIB_MAX as usize));
     let planned = Fetches { frames: frames.peekable(), planned: VecDeque::new(), volumes };
     futures::stream::iter(planned)
         // Room is given in the order of the volumes: a later one that held it would keep the next from coming.
         .then(move |fetch| reserve(Arc::clone(&ahead), fetch))
         .map(|reserved| {
             let (volumes, damage) = (Arc::clone(volumes), Arc::clone(damage));
-            // A task each, since unsealing is work for a thread and not only waiting.
+            // A task each, since hashing and unsealing are work for a thread and not only waiting.
             let task = tokio::spawn(async move {
                 let (fetch, ahead) = reserved?;
                 fetch_one(&volumes, fetch, &damage, ahead).await
@@ -163,7 +204,7 @@ async fn reserve(
     fetch: Result<Fetch, ReadError>,
 ) -> Result<(Fetch, OwnedSemaphorePermit), ReadError> {
     let fetch = fetch?;
-    let kib = u32::try_from(fetch.stored_bytes >> 10).unwrap_or(u32::MAX).clamp(1, AHEAD_KIB_MAX);
+    let kib = u32::try_from(fetch.stored_bytes >> 10).unwrap_or(u32::MAX).clamp(1, HELD_KIB_MAX);
     let room = ahead.acquire_many_owned(kib).await.expect("this semaphore is never closed");
     Ok((fetch, room))
 }
@@ -172,57 +213,55 @@ async fn fetch_one(
     volumes: &Volumes,
     fetch: Fetch,
     damage: &Damage,
-    ahead: OwnedSemaphorePermit,
+    room: OwnedSemaphorePermit,
 ) -> Result<Fetched, ReadError> {
     let Fetch { volume, frames, whole, .. } = fetch;
-    let together = if whole { open_whole(volumes, &volume).await } else { open_range(volumes, &volume, &frames).await };
-    let packed = match together {
-        Ok((start, bytes)) => frames.iter().map(|frame| (*frame, cut(&volume, &bytes, start, *frame))).collect(),
+    let room = Arc::new(room);
+    let together = if whole {
+        volumes.fetch(&volume).await.map(HeldBytes::Stored)
+    } else {
+        range(volumes, &volume, &frames).await
+    };
+    let got = match together {
+        Ok(bytes) => {
+            let held = Arc::new(Held { volume: volume.clone(), bytes, _room: room });
+            frames.into_iter().map(|frame| (frame, Ok(Sealed { held: Arc::clone(&held), frame }))).collect()
+        }
         Err(error) if error.finding().is_none() => return Err(ReadError::Store(Arc::new(error))),
         Err(error) => {
             damage.note_volume(&error, None);
-            one_by_one(volumes, &volume, &frames).await?
+            one_by_one(volumes, &volume, frames, &room).await?
         }
     };
-    Ok(Fetched { volume, frames: packed, _ahead: ahead })
+    Ok(Fetched { volume, frames: got })
 }
 
-/// What age unpacks from a whole volume, proved against its digest, and where that begins.
-async fn open_whole(volumes: &Volumes, volume: &str) -> Result<(u64, Bytes), VolumeError> {
-    let stored = volumes.fetch(volume).await?;
-    Ok((0, volumes.open(volume, &stored)?.into()))
-}
-
-async fn open_range(volumes: &Volumes, volume: &str, frames: &[Frame]) -> Result<(u64, Bytes), VolumeError> {
+/// What age unpacks from the first frame to the last.
+async fn range(volumes: &Volumes, volume: &str, frames: &[Frame]) -> Result<HeldBytes, VolumeError> {
     let start = frames.first().map_or(0, |frame| frame.start);
     let end = frames.last().map_or(start, |frame| frame.start.saturating_add(frame.bytes));
-    Ok((start, volumes.packed(volume, start..end).await?.into()))
+    Ok(HeldBytes::Plain(start, volumes.packed(volume, start..end).await?))
 }
 
 /// What is left of a damaged volume: age proves each chunk by itself, so an intact frame is found.
-async fn one_by_one(volumes: &Volumes, volume: &str, frames: &[Frame]) -> Result<Vec<Packed>, ReadError> {
-    let mut packed = Vec::with_capacity(frames.len());
+async fn one_by_one(
+    volumes: &Volumes,
+    volume: &str,
+    frames: Vec<Frame>,
+    room: &Arc<OwnedSemaphorePermit>,
+) -> Result<Vec<Got>, ReadError> {
+    let mut got = Vec::with_capacity(frames.len());
     for frame in frames {
-        match volumes.packed(volume, frame.start..frame.start.saturating_add(frame.bytes)).await {
-            Ok(bytes) => packed.push((*frame, Ok(bytes.into()))),
+        match range(volumes, volume, &[frame]).await {
+            Ok(bytes) => {
+                let held = Arc::new(Held { volume: volume.to_owned(), bytes, _room: Arc::clone(room) });
+                got.push((frame, Ok(Sealed { held, frame })));
+            }
             Err(error) if error.finding().is_none() => return Err(ReadError::Store(Arc::new(error))),
-            Err(error) => packed.push((*frame, Err(Arc::new(error)))),
+            Err(error) => got.push((frame, Err(Arc::new(error)))),
         }
     }
-    Ok(packed)
-}
-
-/// One frame of what was unpacked from `start` on.
-fn cut(volume: &str, bytes: &Bytes, start: u64, frame: Frame) -> Result<Bytes, Arc<VolumeError>> {
-    let range = || {
-        let start = usize::try_from(frame.start.checked_sub(start)?).ok()?;
-        let end = start.checked_add(usize::try_from(frame.bytes).ok()?)?;
-        (end <= bytes.len()).then(|| bytes.slice(start..end))
-    };
-    range().ok_or_else(|| {
-        let source = std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "a volume that ends before its frames");
-        Arc::new(VolumeError::Content { key: volume.to_owned(), source })
-    })
+    Ok(got)
 }
 
 #[cfg(test)]

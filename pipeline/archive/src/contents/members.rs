@@ -6,13 +6,12 @@
 use std::iter::Peekable;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use tokio::task::JoinHandle;
 
 use crate::catalog::entry::At;
-use crate::contents::fetch::{Frame, fetch};
+use crate::contents::fetch::{Frame, Sealed, fetch};
 use crate::contents::plan::frame_key;
 use crate::contents::{ReadError, Sink, Wanted};
 use crate::damage::Damage;
@@ -21,7 +20,11 @@ use crate::volume::content;
 use crate::volume::reader::{VolumeError, Volumes, packing, unpack};
 
 /// Files handed to the sink at once; a member that more files share is unpacked again for the next.
-const FILES_MAX: usize = 4096;
+const FILES_MAX: usize = 2048;
+
+/// Unpacked bytes of the frames that are worked on, unless one alone is longer. Each is in memory up to three
+/// times: packed, unpacked, and the member that is given to the sink.
+const UNPACKED_BYTES_MAX: u64 = 24 << 20;
 
 pub(super) async fn read(
     volumes: &Arc<Volumes>,
@@ -32,13 +35,14 @@ pub(super) async fn read(
 ) -> Result<(), ReadError> {
     let mut fetched = std::pin::pin!(fetch(volumes, frames, damage));
     let mut wants = Wants(wants.peekable());
-    let mut workers = Workers::new(sink);
+    let mut workers = Workers::new(volumes, sink);
     let outcome = async {
         while let Some(next) = fetched.next().await {
             let next = next?;
-            for (frame, packed) in &next.frames {
-                while let Some(files) = wants.next_of(&next.volume, *frame)? {
-                    workers.give(&next.volume, packed, files).await?;
+            // By value: a volume gives its room back as its frames are done.
+            for (frame, sealed) in next.frames {
+                while let Some(files) = wants.next_of(&next.volume, frame)? {
+                    workers.give(&next.volume, &sealed, files).await?;
                 }
             }
         }
@@ -49,48 +53,65 @@ pub(super) async fn read(
     workers.finish().await.and(outcome)
 }
 
-/// Threads that unpack frames, as many as the machine can run.
+/// Threads that unpack frames: as many as the machine can run and memory can hold.
 struct Workers<'s> {
+    volumes: &'s Arc<Volumes>,
     sink: &'s Arc<dyn Sink>,
-    running: FuturesUnordered<JoinHandle<()>>,
+    /// Each gives back how many bytes it was started for.
+    running: FuturesUnordered<JoinHandle<u64>>,
     running_max: usize,
+    unpacked_bytes: u64,
 }
 
 impl<'s> Workers<'s> {
-    fn new(sink: &'s Arc<dyn Sink>) -> Self {
+    fn new(volumes: &'s Arc<Volumes>, sink: &'s Arc<dyn Sink>) -> Self {
         let running_max = std::thread::available_parallelism().map_or(2, |count| count.get().clamp(2, 4));
-        Self { sink, running: FuturesUnordered::new(), running_max }
+        Self { volumes, sink, running: FuturesUnordered::new(), running_max, unpacked_bytes: 0 }
     }
 
     async fn give(
         &mut self,
         volume: &str,
-        packed: &Result<Bytes, Arc<VolumeError>>,
+        sealed: &Result<Sealed, Arc<VolumeError>>,
         files: Vec<Wanted>,
     ) -> Result<(), ReadError> {
-        if self.running.len() >= self.running_max
-            && let Some(done) = self.running.next().await
+        let end = |file: &Wanted| file.entry.at.as_ref().map_or(0, |at| at.offset.saturating_add(at.bytes));
+        let bytes = files.iter().map(end).max().unwrap_or(0);
+        while self.running.len() >= self.running_max
+            || (!self.running.is_empty() && self.unpacked_bytes.saturating_add(bytes) > UNPACKED_BYTES_MAX)
         {
-            done?;
+            if let Some(done) = self.running.next().await {
+                self.unpacked_bytes -= done?;
+            }
         }
-        let (volume, packed, sink) = (volume.to_owned(), packed.clone(), Arc::clone(self.sink));
-        self.running.push(tokio::task::spawn_blocking(move || serve(&volume, packed, &files, &*sink)));
+        self.unpacked_bytes += bytes;
+        let (volumes, sink) = (Arc::clone(self.volumes), Arc::clone(self.sink));
+        let (volume, sealed) = (volume.to_owned(), sealed.clone());
+        self.running.push(tokio::task::spawn_blocking(move || {
+            serve(&volumes, &volume, sealed, &files, &*sink);
+            bytes
+        }));
         Ok(())
     }
 
     async fn finish(mut self) -> Result<(), ReadError> {
         let mut outcome = Ok(());
         while let Some(done) = self.running.next().await {
-            outcome = outcome.and(done.map_err(ReadError::from));
+            outcome = outcome.and(done.map(|_| ()).map_err(ReadError::from));
         }
         outcome
     }
 }
 
 /// Unpacks a frame and gives the sink each member that is wanted of it.
-fn serve(volume: &str, packed: Result<Bytes, Arc<VolumeError>>, files: &[Wanted], sink: &dyn Sink) {
+fn serve(volumes: &Volumes, volume: &str, sealed: Result<Sealed, Arc<VolumeError>>, files: &[Wanted], sink: &dyn Sink) {
     let place = |wanted: &Wanted| wanted.entry.at.as_ref().map(|at| (at.offset, at.bytes));
-    let frame = packed.and_then(|packed| Ok(unpack(volume, packing(volume)?, &packed)?));
+    let frame = sealed.and_then(|sealed| {
+        let packed = sealed.open(volumes)?;
+        // The room of the volume is free from here on.
+        drop(sealed);
+        Ok(unpack(volume, packing(volume)?, &packed)?)
+    });
     for files in files.chunk_by(|a, b| place(a) == place(b)) {
         let Some(at) = files.first().and_then(|file| file.entry.at.as_ref()) else { continue };
         match &frame {

@@ -22,10 +22,10 @@ use crate::volume::reader::{VolumeError, Volumes, packing, unpack};
 const RUNS: usize = 3;
 
 /// Stored bytes of a run.
-const RUN_BYTES_MAX: u64 = 8 << 20;
+const RUN_BYTES_MAX: u64 = 4 << 20;
 
 /// Unpacked bytes of a run, but for its last part.
-const RUN_PLAIN_BYTES_MAX: u64 = 8 << 20;
+const RUN_PLAIN_BYTES_MAX: u64 = 4 << 20;
 
 /// The parts of a run, in order.
 type Opened = Vec<Result<Vec<u8>, Arc<VolumeError>>>;

@@ -8,7 +8,7 @@ use crate::sort::spool::{Spool, Spooled};
 use crate::sort::{Sorted, Sorter};
 
 /// Memory for sorting, of each of the two sorters.
-const SORT_BYTES_MAX: usize = 16 << 20;
+const SORT_BYTES_MAX: usize = 8 << 20;
 
 /// Tags of records in the spool of files in parts.
 pub(super) const FILE: &[u8] = b"f";

@@ -18,7 +18,7 @@ use crate::tree::layout::{self, Layout, LayoutError};
 use crate::volume::reader::VolumeError;
 
 /// Memory for sorting outcomes.
-const SORT_BYTES_MAX: usize = 16 << 20;
+const SORT_BYTES_MAX: usize = 8 << 20;
 
 /// What came out for one file.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]

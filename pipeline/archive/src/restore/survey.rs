@@ -23,7 +23,7 @@ use crate::tree::apply::{Applier, ApplyError, Existing};
 use crate::tree::meta::Meta;
 
 /// Memory for sorting directories and names of hard links, each.
-const SORT_BYTES_MAX: usize = 8 << 20;
+const SORT_BYTES_MAX: usize = 4 << 20;
 
 /// Bytes of a file compared at once.
 const COMPARE_BYTES: usize = 256 << 10;

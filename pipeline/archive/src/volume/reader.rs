@@ -132,10 +132,16 @@ impl Volumes {
         Ok(self.objects.get_exact(key, self.stored(key)?).await?)
     }
 
-    /// What age unpacks from a whole volume: all its frames, still packed. [`At::frame`] counts from its beginning.
-    pub fn open(&self, key: &str, stored: &[u8]) -> Result<Vec<u8>, VolumeError> {
+    /// What age unpacks from a range of a volume that is at hand as it is stored. Frames are unsealed where they
+    /// are used, so that a whole volume is never in memory twice.
+    pub fn unseal(&self, key: &str, stored: &[u8], plain: std::ops::Range<u64>) -> Result<Vec<u8>, VolumeError> {
+        let head = Header::parse(stored).ok_or_else(|| content(key, "no age header at its beginning"))?;
+        let range = head.stored_range(&plain, stored.len() as u64);
+        let window = usize::try_from(range.start).ok().zip(usize::try_from(range.end).ok());
+        let window = window.and_then(|(start, end)| stored.get(start..end));
+        let window = window.ok_or_else(|| content(key, "an end before its frames"))?;
         self.identity
-            .open_all(stored, stored.len() as u64)
+            .open_range(&head, window, plain)
             .map_err(|source| VolumeError::Seal { key: key.to_owned(), source })
     }
 

@@ -17,7 +17,7 @@ use dualsync_model::slice::Slice;
 pub use self::blame::{Blame, Verdict};
 use crate::view::inside::{Line, MountedBy, Work};
 use crate::view::sort::{SortError, Sorter};
-use crate::view::{BlockSource, Reader, ReaderError, Seen, Setup, Unavailable};
+use crate::view::{BlockSource, DamagedRange, Reader, ReaderError, Seen, Setup, Unavailable};
 
 /// Why a point has no facts.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +28,16 @@ pub enum FactsError {
         /// The point.
         point: PointId,
         /// Why.
+        source: ReaderError,
+    },
+    /// The same, after damaged objects were met: findings tell them.
+    #[error("{objects} damaged objects keep the file system of {point} from being read")]
+    Damaged {
+        /// The point.
+        point: PointId,
+        /// How many.
+        objects: usize,
+        /// Where the reader gave up.
         source: ReaderError,
     },
     /// The store does not answer: that is no damage, and no facts either.
@@ -106,7 +116,11 @@ pub fn facts<S: BlockSource>(
         if let Some(source) = reader.image().unavailable() {
             return Err(FactsError::Store { point: question.point.clone(), source });
         }
-        match next.map_err(failed)? {
+        let seen = match next {
+            Ok(seen) => seen,
+            Err(source) => return Err(gave_up(question, source, &reader.image().damages(), tell)),
+        };
+        match seen {
             Seen::Nothing => tell(Event::Status(status.clone())),
             Seen::Line(Line::Mounted { by, .. }) => whole_seconds = by == MountedBy::Fuse2fs,
             Seen::Line(Line::Progress { entries, bytes, total }) => {
@@ -134,6 +148,21 @@ pub fn facts<S: BlockSource>(
     }
     give_out(sorter, &mut outcome, tell)?;
     Ok(outcome)
+}
+
+/// A reader that gives up on an image with holes is no surprise: the holes are told, as the cause.
+fn gave_up(
+    question: &Question,
+    source: ReaderError,
+    damages: &[DamagedRange],
+    tell: &mut dyn FnMut(Event),
+) -> FactsError {
+    let findings = Blame::default().findings(question.target, question.point, damages);
+    let (point, objects) = (question.point.clone(), findings.len());
+    for finding in findings {
+        tell(Event::Finding(finding));
+    }
+    if objects == 0 { FactsError::Reader { point, source } } else { FactsError::Damaged { point, objects, source } }
 }
 
 fn keep(sorter: &mut Sorter, fact: &Fact) -> Result<(), FactsError> {

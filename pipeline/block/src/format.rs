@@ -150,8 +150,8 @@ pub mod manifest {
     pub const REFERENCES_MAX: u32 = 1 << 23;
     /// The sealed description (JSON) is not longer.
     pub const BODY_BYTES_MAX: usize = 4 << 20;
-    /// No manifest is longer.
-    pub const BYTES_MAX: u64 = 512 << 20;
+    /// No manifest is longer: the store client takes no longer object.
+    pub const BYTES_MAX: u64 = 128 << 20;
 }
 
 /// Block size when `init` is not told another.

@@ -1,9 +1,9 @@
 //! `init`: creates what is missing of a repository and its key, and changes nothing that exists.
 //!
-//! Order: key file, README.txt, recover.py, key slot, `repo.json` last. A power cut anywhere leaves
-//! no repository or a whole one; objects of an unfinished one are the same bytes next time, or
-//! slots that nobody needs. Two inits at once write different ids; the second look at `repo.json`
-//! tells the loser.
+//! Order: key file, key slot, README.txt, recover.py, `repo.json` last. A power cut anywhere leaves
+//! no repository or a whole one; objects of an unfinished one are the same bytes next time, and a
+//! slot decides the id: whoever comes next goes on with it. Of two inits at once in a bucket, which
+//! replaces, the last `repo.json` decides, and a slot that does not fit it is put again.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,7 +16,8 @@ use dualsync_model::secret::SecretRef;
 use dualsync_model::time::Timestamp;
 
 use crate::digest::Sha256;
-use crate::document;
+use crate::document::{self, Unproven};
+use crate::fetch::{ObjectError, Problem};
 use crate::format::{BLOCK_BYTES_DEFAULT, BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, EPOCH_REPOSITORY, VERSION};
 use crate::keyfile::{self, KeyFileError};
 use crate::keys::{KeyTree, RepositoryId, RepositoryKey};
@@ -103,8 +104,10 @@ pub async fn init(
     if !exists {
         create(&*store, &key, block_bytes, now).await?;
     }
-    let repository = match Repository::open(Arc::clone(&store), target, &key, state).await {
-        Err(RepositoryError::WrongKey { .. }) if !exists => return Err(InitError::Raced { place }),
+    let repository = match open_mended(&store, target, &key, state).await {
+        Err(InitError::Repository(RepositoryError::WrongKey { .. })) if !exists => {
+            return Err(InitError::Raced { place });
+        }
         other => Arc::new(other?),
     };
     let newest = if exists { Census::take(&repository).await?.newest().map(Head::ledger_line) } else { None };
@@ -127,29 +130,80 @@ pub async fn init(
     Ok((repository, event))
 }
 
-async fn create(store: &dyn Store, key: &RepositoryKey, block_bytes: u32, now: Timestamp) -> Result<(), InitError> {
-    let id = RepositoryId(random_bytes()?);
+/// Opens the repository; a lost slot is put back, since `repo.json` proves the key without it.
+async fn open_mended(
+    store: &Arc<dyn Store>,
+    target: &str,
+    key: &RepositoryKey,
+    state: &Path,
+) -> Result<Repository, InitError> {
+    let slot_key = names::key_slot(key.id());
+    match Repository::open(Arc::clone(store), target, key, state).await {
+        Err(RepositoryError::Damaged(error)) if error.object == slot_key => {
+            put_slot(&**store, &described(&**store, key).await?).await?;
+            Ok(Repository::open(Arc::clone(store), target, key, state).await?)
+        }
+        other => Ok(other?),
+    }
+}
+
+/// The keys of the repository that `repo.json` describes.
+async fn described(store: &dyn Store, key: &RepositoryKey) -> Result<KeyTree, InitError> {
+    let repo_key = names::fixed(names::REPO);
+    let damaged = |problem: Problem| RepositoryError::Damaged(ObjectError::new(names::fixed(names::REPO), problem));
+    let bytes = store.get(&repo_key).await?;
+    let text = Unproven::parse(&bytes).map_err(|error| damaged(error.into()))?;
+    let claimed: RepoInfo = text.claim().map_err(|error| damaged(error.into()))?;
+    let keys = KeyTree::new(key, RepositoryId::from_text(&claimed.id).ok_or_else(|| damaged(Problem::Digest))?);
+    text.prove::<RepoInfo>(&keys.mac_key(), names::REPO).map_err(|error| damaged(error.into()))?;
+    Ok(keys)
+}
+
+/// The keys of the repository that an earlier init began for this key; `None` when none did.
+async fn begun(store: &dyn Store, key: &RepositoryKey) -> Result<Option<KeyTree>, InitError> {
+    let slot_key = names::key_slot(key.id());
+    let bytes = match store.get(&slot_key).await {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        other => other?,
+    };
+    let damaged = |problem: Problem| RepositoryError::Damaged(ObjectError::new(slot_key.clone(), problem));
+    let claimed: KeySlot =
+        Unproven::parse(&bytes).and_then(|slot| slot.claim()).map_err(|error| damaged(error.into()))?;
+    let id = RepositoryId::from_text(&claimed.repository).ok_or_else(|| damaged(Problem::Digest))?;
     let keys = KeyTree::new(key, id);
-    let readme_sha256 = put(store, names::README, README_TEXT.as_bytes().to_vec()).await?;
-    let recover_sha256 = put(store, names::RECOVER, RECOVER_TEXT.as_bytes().to_vec()).await?;
+    KeySlot::prove(&bytes, &slot_key, &keys).map_err(RepositoryError::Damaged)?;
+    Ok(Some(keys))
+}
+
+async fn put_slot(store: &dyn Store, keys: &KeyTree) -> Result<(), StoreError> {
     let slot = KeySlot {
         version: VERSION,
         kind: "raw".to_owned(),
         key_id: keys.key_id().to_string(),
-        repository: id.to_string(),
+        repository: keys.repository().to_string(),
         epoch: EPOCH_REPOSITORY,
     };
+    let slot_key = names::key_slot(keys.key_id());
+    put_document(store, slot_key.as_str(), document::encode(&slot, &keys.mac_key(), slot_key.as_str())).await
+}
+
+async fn create(store: &dyn Store, key: &RepositoryKey, block_bytes: u32, now: Timestamp) -> Result<(), InitError> {
+    if begun(store, key).await?.is_none() {
+        put_slot(store, &KeyTree::new(key, RepositoryId(random_bytes()?))).await?;
+    }
+    // The slot that is there now, maybe of another init, says which id it is.
+    let keys = begun(store, key).await?.ok_or_else(|| InitError::Raced { place: store.describe() })?;
+    let readme_sha256 = put(store, names::README, README_TEXT.as_bytes().to_vec()).await?;
+    let recover_sha256 = put(store, names::RECOVER, RECOVER_TEXT.as_bytes().to_vec()).await?;
     let info = RepoInfo {
         format: "dualsync block repository".to_owned(),
         version: VERSION,
-        id: id.to_string(),
+        id: keys.repository().to_string(),
         block_bytes,
         created_at: now.whole_second(),
         readme_sha256,
         recover_sha256,
     };
-    let slot_key = names::key_slot(keys.key_id());
-    put_document(store, slot_key.as_str(), document::encode(&slot, &keys.mac_key(), slot_key.as_str())).await?;
     // Power cut before this line: no repository. After it: a whole one.
     put_document(store, names::REPO, document::encode(&info, &keys.mac_key(), names::REPO)).await?;
     Ok(())

@@ -233,7 +233,9 @@ impl From<BackupError> for Trouble {
             BackupError::Store(error) => error.into(),
             BackupError::Census(error) => error.into(),
             BackupError::Source(_) | BackupError::Work(_) => Self::new(Exit::Failed, "source", &error),
-            BackupError::Aborted(_) | BackupError::Marked { .. } => Self::new(Exit::Failed, "aborted", &error),
+            BackupError::Aborted(_) | BackupError::Marked { .. } | BackupError::TooSlow { .. } => {
+                Self::new(Exit::Failed, "aborted", &error)
+            }
             BackupError::Parent(ref object) if object.is_damage() => Self::new(Exit::Damaged, "damaged", &error)
                 .with_hint("run `dualsync check` to see which points need the object"),
             BackupError::ReadBack(_) => Self::new(Exit::Failed, "store", &error)

@@ -56,6 +56,14 @@ pub struct KeySlot {
     pub epoch: u32,
 }
 
+impl KeySlot {
+    /// The slot in `bytes`, proved to be written at `key` by a holder of these keys.
+    pub fn prove(bytes: &[u8], key: &Key, keys: &KeyTree) -> Result<Self, ObjectError> {
+        let slot = Unproven::parse(bytes).and_then(|slot| slot.prove(&keys.mac_key(), key.as_str()));
+        slot.map_err(|error| ObjectError::new(key.clone(), error))
+    }
+}
+
 /// Why a repository does not open.
 #[derive(Debug, thiserror::Error)]
 pub enum RepositoryError {
@@ -143,14 +151,20 @@ impl Repository {
         let id = RepositoryId::from_text(&claimed.id).ok_or_else(|| damaged(Problem::Digest))?;
         let keys = KeyTree::new(key, id);
         let slot_key = names::key_slot(keys.key_id());
-        let slot = match store.get(&slot_key).await {
-            Err(error) if error.kind() == ErrorKind::NotFound => {
+        // The MAC of `repo.json` proves a raw key alone. Only where it does not fit is the slot asked
+        // whether the key is another one or `repo.json` was changed.
+        let proved = unproven.prove::<RepoInfo>(&keys.mac_key(), names::REPO);
+        let slot = match (store.get(&slot_key).await, proved.is_ok()) {
+            (Err(error), false) if error.kind() == ErrorKind::NotFound => {
                 return Err(RepositoryError::WrongKey { key_id: keys.key_id(), place });
             }
-            other => other?,
+            (Err(error), true) if error.kind() == ErrorKind::NotFound => {
+                return Err(RepositoryError::Damaged(ObjectError::new(slot_key, error)));
+            }
+            (slot, _) => slot?,
         };
-        let info: RepoInfo = unproven.prove(&keys.mac_key(), names::REPO).map_err(|error| damaged(error.into()))?;
-        prove_slot(&slot, &slot_key, &keys)?;
+        let info = proved.map_err(|error| damaged(error.into()))?;
+        KeySlot::prove(&slot, &slot_key, &keys).map_err(RepositoryError::Damaged)?;
         let fits =
             info.block_bytes.is_power_of_two() && (BLOCK_BYTES_MIN..=BLOCK_BYTES_MAX).contains(&info.block_bytes);
         if !fits {
@@ -244,9 +258,4 @@ impl Repository {
         self.put(key, bytes.clone(), Sha256::of(&bytes)).await?;
         Ok(bytes)
     }
-}
-
-fn prove_slot(bytes: &[u8], key: &Key, keys: &KeyTree) -> Result<(), RepositoryError> {
-    let slot: Result<KeySlot, _> = Unproven::parse(bytes).and_then(|slot| slot.prove(&keys.mac_key(), key.as_str()));
-    slot.map(drop).map_err(|error| RepositoryError::Damaged(ObjectError::new(key.clone(), error)))
 }

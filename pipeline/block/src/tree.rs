@@ -13,6 +13,7 @@ use tokio::runtime::Handle;
 
 use crate::events::Events;
 use crate::facts::{FactsError, Question, facts};
+use crate::fetch::sentence;
 use crate::files::{FilesError, restore_files};
 use crate::image::{ImageOpenError, StoredImage};
 use crate::repository::Repository;
@@ -119,6 +120,9 @@ impl From<ImageOpenError> for Trouble {
 
 impl From<FactsError> for Trouble {
     fn from(error: FactsError) -> Self {
+        if matches!(error, FactsError::Damaged { .. }) {
+            return Self::damaged(sentence(&error));
+        }
         let code = if matches!(error, FactsError::Store { .. }) { "store" } else { "image" };
         with_optional_hint(Self::new(Exit::Failed, code, &error), error.hint())
     }

@@ -83,8 +83,10 @@ impl From<RepositoryError> for Trouble {
             RepositoryError::UnknownVersion { .. } => {
                 Self::new(Exit::Failed, "unknown_version", &error).with_hint("use a newer dualsync")
             }
-            RepositoryError::Damaged(_) => Self::new(Exit::Damaged, "damaged", &error)
-                .with_hint("put the object back from the other copy of the bucket, or an older version of it"),
+            RepositoryError::Damaged(_) => Self::new(Exit::Damaged, "damaged", &error).with_hint(
+                "put the object back from the other copy of the bucket, or an older version of it; \
+                 `dualsync init` puts a lost key slot back",
+            ),
             RepositoryError::Store(error) => error.into(),
         }
     }

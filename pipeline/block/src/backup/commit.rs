@@ -6,8 +6,10 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use dualsync_block_store::contract::Key;
 use dualsync_model::event::{Committed, Event};
 use dualsync_model::job::{Anchor, BackupTask};
 use dualsync_model::time::Timestamp;
@@ -19,12 +21,13 @@ use crate::device::Source;
 use crate::digest::Sha256;
 use crate::events::Events;
 use crate::filesystem;
+use crate::format::manifest::BYTES_MAX;
 use crate::manifest::{Clear, Description, Drop, LedgerLine, Manifest, SnapshotNote, Stats};
 use crate::marks::Marks;
 use crate::names;
 use crate::points::{Census, load};
 use crate::repository::Repository;
-use crate::seal::random_bytes;
+use crate::seal::{OpenError, random_bytes};
 
 /// Looks at the marks at most this often before giving up on a store that is too slow.
 const LOOKS_MAX: usize = 5;
@@ -59,17 +62,53 @@ impl Commit<'_> {
             let manifest = self.manifest(book, &census, history, file_system.clone());
             let stem = names::manifest_stem(self.task.point.source(), self.task.point.time(), random_bytes()?);
             let (bytes, sha256) = manifest.seal(self.repository.keys(), &stem)?;
-            if boot_seconds() - looked_at > self.task.grace_s / 4 && looks < LOOKS_MAX {
-                continue;
-            }
+            let bytes = Bytes::from(bytes);
+            self.try_reading(&manifest, &stem, &bytes)?;
+            let window_s = self.task.grace_s / 4;
+            let Some(rest_s) = window_s.checked_sub(boot_seconds() - looked_at) else {
+                if looks < LOOKS_MAX {
+                    continue;
+                }
+                return Err(BackupError::TooSlow { window_s });
+            };
+            let rest = Duration::from_secs(rest_s);
             let made = self.made(book, bytes.len());
-            self.put_bytes(&stem, bytes.into(), sha256, manifest.clear.sequence, events).await?;
+            self.put_in_time(&names::manifest(&stem, &sha256), bytes.clone(), sha256, rest).await?;
+            // A host that slept meanwhile put it late: what it names must still not be about to go.
+            if boot_seconds() - looked_at > window_s {
+                self.refuse_marked(book, &Marks::list(self.repository).await?).await?;
+            }
+            self.confirm(&stem, bytes, sha256, manifest.clear.sequence, events).await?;
             self.tidy_cache(book, &census, sha256).await;
             return Ok(made);
         }
     }
 
-    async fn put_bytes(
+    /// What readers refuse must not become a point: limits are theirs, and they are asked before.
+    fn try_reading(&self, manifest: &Manifest, stem: &str, bytes: &Bytes) -> Result<(), BackupError> {
+        let size = bytes.len() as u64;
+        if size > BYTES_MAX {
+            return Err(BackupError::TooLong { size });
+        }
+        let read = Manifest::open(self.repository.keys(), stem, bytes).map_err(BackupError::Unreadable)?;
+        if read == *manifest {
+            Ok(())
+        } else {
+            Err(BackupError::Unreadable(OpenError::Malformed("says other things than were written")))
+        }
+    }
+
+    /// Puts the manifest, retries and all, within `rest`: after that nobody knows what is still kept.
+    async fn put_in_time(&self, key: &Key, bytes: Bytes, sha256: Sha256, rest: Duration) -> Result<(), BackupError> {
+        // Power cut before this line: no point. After it: the point exists.
+        let put = self.repository.put(key, bytes, sha256);
+        match tokio::time::timeout(rest, put).await {
+            Ok(done) => Ok(done?),
+            Err(_) => Err(BackupError::TooSlow { window_s: self.task.grace_s / 4 }),
+        }
+    }
+
+    async fn confirm(
         &self,
         stem: &str,
         bytes: Bytes,
@@ -78,8 +117,6 @@ impl Commit<'_> {
         events: &Events,
     ) -> Result<(), BackupError> {
         let key = names::manifest(stem, &sha256);
-        // Power cut before this line: no point. After it: the point exists.
-        self.repository.put(&key, bytes.clone(), sha256).await?;
         read_back(self.repository, &key, &bytes).await?;
         self.repository.cache().put(&sha256, &bytes);
         let anchor = Anchor { sequence, sha256: sha256.to_string() };

@@ -10,6 +10,7 @@ mod commit;
 mod ledger;
 mod pass;
 mod run;
+mod stock;
 mod uses;
 mod worker;
 
@@ -25,6 +26,7 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt as _};
 use crate::backup::book::Book;
 use crate::backup::pass::{Pass, Plan};
 use crate::backup::run::{Run, RunPlan, interrupted};
+use crate::backup::stock::Stock;
 use crate::backup::worker::{Shared, WorkerError};
 use crate::codec::{Compression, UnknownCompression};
 use crate::device::{DeviceError, Source};
@@ -39,7 +41,7 @@ use crate::page::PageIndex;
 use crate::points::{Census, CensusError, Head, load};
 use crate::pool::BufferPool;
 use crate::repository::Repository;
-use crate::seal::NoRandomness;
+use crate::seal::{NoRandomness, OpenError};
 
 /// What a backup may use, and when it tidies up.
 #[derive(Clone, Copy, Debug)]
@@ -111,6 +113,23 @@ pub enum BackupError {
         /// Seconds since the mark.
         age_s: u64,
     },
+    /// Marks and manifest are too far apart in time.
+    #[error(
+        "the store took more than {window_s} s to take the manifest after the last look at the marks: run it again"
+    )]
+    TooSlow {
+        /// A quarter of the grace.
+        window_s: u64,
+    },
+    /// Readers would refuse the manifest.
+    #[error("the manifest would have {size} bytes, more than readers take")]
+    TooLong {
+        /// Its length.
+        size: u64,
+    },
+    /// Readers would refuse the manifest, or misread it.
+    #[error("the manifest of the copy would not be read again: it {0}")]
+    Unreadable(OpenError),
     /// Told to, or nobody is left to say `commit`.
     #[error("the copy was not committed: {0}")]
     Aborted(&'static str),
@@ -252,16 +271,21 @@ fn parent_of<'a>(census: &'a Census, marks: &Marks, task: &BackupTask) -> Option
         .max_by_key(|head| (head.sequence, head.name.time))
 }
 
-/// What to say when the store is older than the host remembers.
+/// What to say when the store is older than the host remembers, or another history: a sequence that
+/// has grown proves nothing, since another host may have gone on from a store that was set back.
 fn rollback(target: &str, census: &Census, remembered: Option<&Anchor>) -> Option<Finding> {
     let remembered = remembered?;
     let newest = census.newest();
+    let is_it = |sha256: &Sha256| sha256.to_string() == remembered.sha256;
     let is_known = |head: &Head| {
-        head.name.sha256.to_string() == remembered.sha256
-            || head.description.ledger.iter().any(|line| line.sha256.to_string() == remembered.sha256)
+        let said = &head.description;
+        is_it(&head.name.sha256)
+            || head.predecessor.as_ref().is_some_and(is_it)
+            || said.ledger.iter().any(|line| is_it(&line.sha256))
+            || said.drops.iter().any(|left| is_it(&left.sha256))
     };
     let sequence = newest.map_or(0, |head| head.sequence);
-    if sequence > remembered.sequence || (sequence == remembered.sequence && census.heads.iter().any(is_known)) {
+    if sequence >= remembered.sequence && census.heads.iter().any(is_known) {
         return None;
     }
     Some(Finding {
@@ -269,7 +293,7 @@ fn rollback(target: &str, census: &Census, remembered: Option<&Anchor>) -> Optio
         object: newest.map_or_else(|| names::POINTS.to_owned(), |head| head.key.to_string()),
         kind: "rollback".to_owned(),
         problem: format!(
-            "the store's newest manifest has sequence {sequence}, this host remembers sequence {} ({})",
+            "the store's newest manifest has sequence {sequence}; sequence {} ({}), which this host remembers, is not in its history",
             remembered.sequence, remembered.sha256
         ),
         points: Vec::new(),
@@ -291,16 +315,13 @@ async fn begin(
     let block_bytes = repository.block_bytes() as u64;
     let parent = ground.parent.as_ref();
     let listed = repository.store().list(&names::runs_of(task.point.source()), None).await?;
-    let checkpoint = interrupted(repository, &listed, parent.map(|(head, _)| head.modified)).await;
-    let checkpoint_objects =
-        checkpoint.iter().flat_map(|checkpoint| checkpoint.clear.packs.iter().chain(&checkpoint.clear.maps));
-    let parent_objects =
-        parent.iter().flat_map(|(_, manifest)| manifest.clear.packs.iter().chain(&manifest.clear.maps));
-    let banned: HashSet<Sha256> = parent_objects
-        .chain(checkpoint_objects)
-        .map(|reference| reference.sha256)
-        .filter(|object| ground.marks.is_marked(object))
-        .collect();
+    let checkpoint = interrupted(repository, &listed, parent.map(|(head, _)| &head.description)).await;
+    let known = [parent.map(|(_, manifest)| &manifest.clear), checkpoint.as_ref().map(|checkpoint| &checkpoint.clear)];
+    let stock = Stock::list(repository).await?;
+    let mut banned = stock.lost(known.into_iter().flatten());
+    warn_of_lost(&banned, events);
+    let references = known.into_iter().flatten().flat_map(|clear| clear.packs.iter().chain(&clear.maps));
+    banned.extend(references.map(|reference| reference.sha256).filter(|object| ground.marks.is_marked(object)));
     let blocks_of = |bytes: u64| bytes.div_ceil(block_bytes);
     let pages = parent.map(|(_, manifest)| (&manifest.pages, blocks_of(manifest.description.source_bytes)));
     let mut book = Book::new(Arc::clone(repository), blocks_of(source.size_bytes()), pages, Arc::new(banned));
@@ -323,6 +344,18 @@ async fn begin(
     let mut run = Run::new(plan, &listed);
     run.heartbeat(repository).await?;
     Ok((book, run, extra))
+}
+
+/// A pack or map object that is gone takes part of every point that names it with it; this point is whole again.
+fn warn_of_lost(lost: &HashSet<Sha256>, events: &Events) {
+    if !lost.is_empty() {
+        let message = format!(
+            "{} objects that the previous point needs are missing or cut short: what they held is sent again, \
+             `dualsync check` names the points they hit",
+            lost.len()
+        );
+        events.warn("missing", message);
+    }
 }
 
 /// What of the source is certainly free; in any doubt nothing is.

@@ -20,6 +20,7 @@ use crate::page::{PackRef, PageIndex, StoredBlock};
 use crate::pagetable::PageTable;
 use crate::pool::Buffer;
 use crate::repository::Repository;
+use crate::seal::random_bytes;
 
 /// Packs whose contents are kept before the unneeded ones are forgotten.
 const ARRIVED_MAX: usize = 16;
@@ -284,9 +285,10 @@ async fn reserve(sender: Option<&mpsc::Sender<PageJob>>, has_job: bool) -> Optio
     }
 }
 
-/// One pack in a hundred is read back whole; its random salt decides which.
-fn is_sampled(salt: [u8; 32]) -> bool {
-    u16::from_le_bytes([salt[0], salt[1]]) < u16::MAX / 100
+/// One pack in a hundred is read back whole. The draw is fresh and stays here: whatever stands in
+/// the pack, its salt too, would tell the store which hundredth it has to keep.
+fn is_sampled(draw: [u8; 2]) -> bool {
+    u16::from_le_bytes(draw) < u16::MAX / 100
 }
 
 async fn upload(
@@ -301,8 +303,19 @@ async fn upload(
     let key = names::pack(&sha256);
     repository.put(&key, body.clone(), sha256).await?;
     progress.transfer(size as u64);
-    if is_sampled(salt) {
+    if is_sampled(random_bytes()?) {
         read_back(&repository, &key, &body).await?;
     }
     Ok(Arrived { ticket, pack: PackRef { sha256, salt }, size, entries })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_draw_in_a_hundred_is_read_back() {
+        let sampled = (0..=u16::MAX).filter(|draw| is_sampled(draw.to_le_bytes())).count();
+        assert!((640..=656).contains(&sampled), "{sampled} of 65536");
+    }
 }

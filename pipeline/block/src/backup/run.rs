@@ -19,7 +19,7 @@ use crate::backup::book::Book;
 use crate::checkpoint::{Checkpoint, CheckpointNote, Heartbeat};
 use crate::digest::Sha256;
 use crate::events::Progress;
-use crate::manifest::Clear;
+use crate::manifest::{Clear, Description};
 use crate::names;
 use crate::page::PageIndex;
 use crate::pagetable::PageTable;
@@ -134,25 +134,76 @@ impl Run {
     }
 }
 
-/// The newest checkpoint among `listed`, when it is newer than `parent_modified` and can be used.
+/// The newest checkpoint among `listed`, when it is newer than the parent, of another run, and can be used.
+///
+/// The store's times only spare the reading of old ones; its own sealed time decides, since a
+/// copied directory has new file times and a lying store has any.
 pub async fn interrupted(
     repository: &Repository,
     listed: &[ObjectInfo],
-    parent_modified: Option<Timestamp>,
+    parent: Option<&Description>,
 ) -> Option<Checkpoint> {
     let now = repository.store().now();
-    let is_fresh = |object: &&ObjectInfo| {
-        parent_modified.is_none_or(|parent| object.modified >= parent)
-            && now.seconds_since(object.modified) < CHECKPOINT_AGE_MAX_S
+    let is_fresh = |at: Timestamp| {
+        parent.is_none_or(|parent| at >= parent.made_at.whole_second()) && now.seconds_since(at) < CHECKPOINT_AGE_MAX_S
     };
     let numbered = listed
         .iter()
-        .filter(is_fresh)
-        .filter_map(|object| names::parse_checkpoint(object.key.as_str()).map(|(_, number)| (object, number)));
+        .filter(|object| is_fresh(object.modified))
+        .filter_map(|object| names::parse_checkpoint(object.key.as_str()).map(|(run, number)| (object, run, number)))
+        // What the parent's own run left on its way, the parent has.
+        .filter(|(_, run, _)| parent.is_none_or(|parent| parent.run != *run))
+        .map(|(object, _, number)| (object, number));
     let (newest, _) = numbered.max_by_key(|(object, number)| (object.modified, *number))?;
     let bytes = repository.get(&newest.key).await.ok()?;
     let checkpoint = Checkpoint::open(repository.keys(), newest.key.as_str(), &bytes)
         .inspect_err(|error| tracing::warn!(key = %newest.key, %error, "a checkpoint cannot be used"))
         .ok()?;
-    (checkpoint.note.block_bytes == repository.info().block_bytes).then_some(checkpoint)
+    let fits = checkpoint.note.block_bytes == repository.info().block_bytes && is_fresh(checkpoint.note.at);
+    fits.then_some(checkpoint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keyfile;
+    use dualsync_block_store::contract::Store;
+    use dualsync_block_store::memory::MemoryStore;
+    use dualsync_model::job::InitTask;
+    use dualsync_model::secret::SecretRef;
+
+    const DAY_S: i64 = 86_400;
+
+    async fn repository(folder: &std::path::Path, now: Timestamp) -> Repository {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::new(now));
+        let key = SecretRef::File(folder.join("block.key"));
+        let task = InitTask::default();
+        crate::init::init(Arc::clone(&store), "frankfurt", &key, folder, &task, now).await.unwrap();
+        Repository::open(store, "frankfurt", &keyfile::read(&key).await.unwrap(), folder).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_checkpoint_is_as_old_as_it_says_whatever_the_file_times_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let now = Timestamp::from_seconds(1_795_140_000);
+        let repository = repository(folder.path(), now).await;
+        let point: PointId = "web@20261120T020000Z".parse().unwrap();
+        for (number, (age_s, is_used)) in [(DAY_S, true), (8 * DAY_S, false)].into_iter().enumerate() {
+            let run = RunId::from_random([u8::try_from(number).unwrap(); 8]);
+            let key = names::checkpoint(point.source(), &run, 0);
+            let note = CheckpointNote {
+                point: point.clone(),
+                run,
+                source_bytes: 1 << 30,
+                block_bytes: repository.info().block_bytes,
+                at: Timestamp::from_seconds(1_795_140_000 - age_s),
+            };
+            let checkpoint = Checkpoint { clear: Clear::default(), note, pages: PageTable::default() };
+            let (bytes, sha256) = checkpoint.seal(repository.keys(), key.as_str()).unwrap();
+            repository.put(&key, bytes.into(), sha256).await.unwrap();
+            // The store says that it is new.
+            let listed = repository.store().list(key.as_str(), None).await.unwrap();
+            assert_eq!(interrupted(&repository, &listed, None).await.is_some(), is_used, "{number}");
+        }
+    }
 }

@@ -8,11 +8,13 @@ Needs Python 3.6 or later and OpenSSL's libcrypto (found by ctypes), nothing els
 
 REPO_DIR is a local copy of the bucket or folder. Without --point the newest point is restored; with
 several sources, --point must say which. Every object is proved by its SHA-256 and every record by its
-AES-GCM tag; what is damaged is reported, left as zeros, and the exit code is 21.
+AES-GCM tag; what is damaged is reported, left as zeros, and the exit code is 21. A lost repo.json or
+key slot is reported too, and stops nothing: manifests say the same and prove themselves.
 """
 import argparse
 import ctypes
 import ctypes.util
+import glob
 import hashlib
 import hmac
 import json
@@ -30,7 +32,13 @@ BRANCH = {MANIFEST: b"manifest", MAP: b"map", PACK: b"pack"}
 
 
 class Damage(Exception):
-    pass
+    word = "damaged"
+
+
+class Later(Damage):
+    """Not damage: this program is too old for it. It hides no other object either."""
+
+    word = "of a later format"
 
 
 def load_libcrypto():
@@ -87,25 +95,54 @@ def hkdf(salt, secret, info):
 
 class Repository:
     def __init__(self, folder, key):
-        self.folder = folder
-        path = os.path.join(folder, "repo.json")
-        if not os.path.exists(path):
-            sys.exit("there is no repo.json in %s" % folder)
-        with open(path, "rb") as file:
-            text = file.read()
-        info = json.loads(text.decode())
-        if info.get("version") != 1:
-            sys.exit("this repository has format version %s; this program reads version 1" % info.get("version"))
-        self.id = bytes.fromhex(info["id"])
+        self.folder, self.problems = folder, []
         self.key_id = hkdf(b"", key, b"dualsync-block/1 key id")[:16]
-        self.branches = {kind: hkdf(self.id, key, b"dualsync-block/1 " + name) for kind, name in BRANCH.items()}
+        if not self.take(key, *self.described()):
+            self.take(key, self.id_of_manifests())
         if not os.path.exists(os.path.join(folder, "keys", self.key_id.hex() + ".json")):
-            sys.exit("wrong key: this repository has no slot for key %s" % self.key_id.hex())
+            self.problems.append("keys/%s.json is missing" % self.key_id.hex())
+
+    def described(self):
+        """The repository id, the text and its MAC, as repo.json claims them."""
+        try:
+            with open(os.path.join(self.folder, "repo.json"), "rb") as file:
+                text = file.read()
+            info = json.loads(text.decode())
+            version, identity = info.get("version"), bytes.fromhex(info["id"])
+            covered, mac = text[: -len(b'"}\n')].rsplit(b',"mac":"', 1)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            self.problems.append("repo.json cannot be read: %s" % error)
+            return None, b"", b""
+        if version != 1:
+            sys.exit("this repository has format version %s; this program reads version 1" % version)
+        return identity, covered, mac
+
+    def id_of_manifests(self):
+        """The id that manifests under this key name in clear; their tags prove it later."""
+        names = sorted(glob.glob(os.path.join(glob.escape(self.folder), "points", "*", "*")))
+        for name in names:
+            with open(name, "rb") as file:
+                header = file.read(HEADER)
+            if len(header) == HEADER and header[:8] == MAGIC and header[16:32] == self.key_id:
+                return header[32:48]
+        if names:
+            sys.exit("wrong key: nothing here is sealed with key %s" % self.key_id.hex())
+        sys.exit("there is no repository in %s, or nothing in it" % self.folder)
+
+    def take(self, key, identity, covered=None, mac=None):
+        """Derives the branches for this id; whether it is proved, where there is a MAC to prove it."""
+        if identity is None:
+            return False
+        self.id = identity
+        self.branches = {kind: hkdf(identity, key, b"dualsync-block/1 " + name) for kind, name in BRANCH.items()}
+        if covered is None:
+            return True
         mac_key = hkdf(b"", self.branches[MANIFEST], b"dualsync-block/1 mac")
-        covered, mac = text[: -len(b'"}\n')].rsplit(b',"mac":"', 1)
         expected = hmac.new(mac_key, b"repo.json\0" + covered, hashlib.sha256).hexdigest()
-        if not hmac.compare_digest(expected.encode(), mac):
-            sys.exit("repo.json is damaged or forged")
+        if hmac.compare_digest(expected.encode(), mac):
+            return True
+        self.problems.append("repo.json is damaged, or the key is another repository's")
+        return False
 
     def object(self, name):
         """The bytes of a stored object whose name ends in its SHA-256."""
@@ -123,7 +160,7 @@ class Repository:
         if magic != MAGIC:
             raise Damage("not an object of a block repository")
         if (version, suite, epoch) != (1, 1, 0):
-            raise Damage("written in a later format: version %d, suite %d, epoch %d" % (version, suite, epoch))
+            raise Later("version %d, suite %d, epoch %d" % (version, suite, epoch))
         if found != kind or data[16:32] != self.key_id or data[32:48] != self.id:
             raise Damage("sealed with another key, for another repository, or of another kind")
         key = hkdf(data[SALT_AT:HEADER], self.branches[kind], b"dualsync-block/1 object " + bytes([kind]))
@@ -231,7 +268,7 @@ def points(repository):
                 sequence, body, pages = repository.manifest(key)
                 found.append((sequence, body["point"], key, body, pages))
             except (Damage, ValueError, KeyError, IndexError, struct.error) as error:
-                bad.append("%s: %s" % (key, error))
+                bad.append("%s manifest: %s: %s" % (getattr(error, "word", "damaged"), key, error))
     return sorted(found, key=lambda point: point[0]), bad
 
 
@@ -287,8 +324,9 @@ def main():
     options = parser.parse_args()
     repository = Repository(options.repo, read_key(options.identity))
     found, bad = points(repository)
+    bad = ["damaged: %s" % problem for problem in repository.problems] + bad
     for problem in bad:
-        print("damaged manifest: %s" % problem, file=sys.stderr)
+        print(problem, file=sys.stderr)
     if options.list or not options.to:
         for sequence, point, key, body, _ in found:
             print("%s  %d bytes  sequence %d  %s" % (point, body["source_bytes"], sequence, key))
@@ -306,7 +344,7 @@ def main():
     for problem in problems:
         print("damaged: %s" % problem, file=sys.stderr)
     print("%s restored to %s, %d bytes, %d problems" % (point, options.to, body["source_bytes"], len(problems)))
-    sys.exit(21 if problems else 0)
+    sys.exit(21 if problems or repository.problems else 0)
 
 
 if __name__ == "__main__":

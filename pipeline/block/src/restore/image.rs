@@ -126,6 +126,13 @@ impl<'a> ImageRestore<'a> {
         Ok(())
     }
 
+    /// Whether every block of the page is lost.
+    fn is_lost(&self, index: PageIndex, blocks: usize) -> bool {
+        let first = index.0 * page::BLOCKS as u64;
+        let damage = self.damage.lock().unwrap_or_else(PoisonError::into_inner);
+        (first..first + blocks as u64).all(|block| damage.holds(BlockIndex(block)))
+    }
+
     fn zero(&self, first: BlockIndex, count: u64) -> Result<(), SinkError> {
         let start = first.0 * self.block_bytes();
         let end = (start + count * self.block_bytes()).min(self.manifest.description.source_bytes);
@@ -204,8 +211,13 @@ impl<'a> ImageRestore<'a> {
         let mut proof = self.proof()?;
         for index in (0..self.manifest.pages.len() as u64).map(PageIndex) {
             let blocks = blocks_of_page(self.blocks(), index);
-            // A page that cannot be read lost its blocks already.
-            let Ok(page) = self.reader.page(index, blocks, self.manifest.pages.get(index)).await else { continue };
+            let page = match self.reader.page(index, blocks, self.manifest.pages.get(index)).await {
+                Ok(page) => page,
+                // Its blocks are zeros and told already.
+                Err(error) if error.is_damage() && self.is_lost(index, blocks) => continue,
+                // It could be read when its blocks were written: without it nothing is proved.
+                Err(error) => return Err(RestoreError::Fetch(error)),
+            };
             for (position, stored) in page.iter().enumerate() {
                 let block = BlockIndex(index.0 * page::BLOCKS as u64 + position as u64);
                 let lost = self.damage.lock().unwrap_or_else(PoisonError::into_inner).holds(block);

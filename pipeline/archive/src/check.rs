@@ -220,6 +220,11 @@ async fn records(
         if !wanted(key) {
             continue;
         }
+        if info.size > MANIFEST_BYTES_MAX {
+            let (found, wanted) = (info.size, MANIFEST_BYTES_MAX);
+            findings.object(key, ObjectError::Length { key: key.to_owned(), found, wanted }, &[])?;
+            continue;
+        }
         match repository.objects.get(key, MANIFEST_BYTES_MAX).await {
             Ok(bytes) => {
                 if let Err(error) = record::open::<serde_json::Value>(key, &bytes, &repository.public) {

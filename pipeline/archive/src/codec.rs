@@ -12,8 +12,11 @@ use async_compression::Level;
 use async_compression::tokio::{bufread, write};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-/// Windows above 128 MiB are refused by the stock `zstd -d` too.
-const WINDOW_LOG_MAX: u32 = 27;
+/// Up to level 19 no window is longer than 8 MiB; 32 MiB leave room for other writers, and no frame of a
+/// stranger makes each of several threads hold more.
+const WINDOW_LOG_MAX: u32 = 25;
+/// `xz -9` takes 65 MiB to unpack; whatever wants more is refused.
+const XZ_MEMORY_BYTES_MAX: u64 = 80 << 20;
 
 /// A compression with its level, `zstd:3`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,8 +123,8 @@ impl Packing {
         let mut plain = Vec::new();
         let limit = plain_bytes_max as u64 + 1;
         macro_rules! through {
-            ($decoder:ty) => {{
-                let mut decoder = <$decoder>::new(packed);
+            ($decoder:expr) => {{
+                let mut decoder = $decoder;
                 decoder.multiple_members(true);
                 futures::executor::block_on(decoder.take(limit).read_to_end(&mut plain))?;
             }};
@@ -130,9 +133,9 @@ impl Packing {
             Self::Zstd => {
                 zstd_reader(packed)?.take(limit).read_to_end(&mut plain)?;
             }
-            Self::Gzip => through!(bufread::GzipDecoder<&[u8]>),
-            Self::Bzip2 => through!(bufread::BzDecoder<&[u8]>),
-            Self::Xz => through!(bufread::XzDecoder<&[u8]>),
+            Self::Gzip => through!(bufread::GzipDecoder::new(packed)),
+            Self::Bzip2 => through!(bufread::BzDecoder::new(packed)),
+            Self::Xz => through!(bufread::XzDecoder::with_mem_limit(packed, XZ_MEMORY_BYTES_MAX)),
             Self::Off => plain.extend_from_slice(&packed[..packed.len().min(plain_bytes_max.saturating_add(1))]),
         }
         if plain.len() > plain_bytes_max {
@@ -151,6 +154,8 @@ pub fn zstd_reader<'a, R: Read + 'a>(packed: R) -> io::Result<impl Read + 'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
 
     #[test]
@@ -171,6 +176,22 @@ mod tests {
         for packing in [Packing::Zstd, Packing::Gzip, Packing::Bzip2, Packing::Xz] {
             assert!(packing.unpack(b"not packed at all, not packed", 1000).is_err(), "{packing:?}");
         }
+    }
+
+    #[test]
+    fn every_level_fits_the_memory_of_a_reader_and_more_is_refused() {
+        let plain: Vec<u8> = (0..3_u32 << 18).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+        for text in ["zstd:19", "xz:9"] {
+            let codec: Codec = text.parse().unwrap();
+            assert!(codec.packing().unpack(&codec.pack(&plain).unwrap(), plain.len()).unwrap() == plain, "{text}");
+        }
+        let greedy = |window_log| {
+            let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+            encoder.window_log(window_log).unwrap();
+            encoder.write_all(&plain).unwrap();
+            Packing::Zstd.unpack(&encoder.finish().unwrap(), plain.len())
+        };
+        assert!(greedy(25).is_ok() && greedy(26).is_err());
     }
 
     #[test]

@@ -110,7 +110,9 @@ impl From<OpenError> for Fault {
                 Self::new(Exit::WrongKey, "wrong_key", &error)
             }
             OpenError::Description(RecordError::Version { .. }) => Self::new(Exit::Failed, "unknown_version", &error),
-            OpenError::Description(_) => Self::new(Exit::Damaged, "damaged", &error),
+            OpenError::Description(_) | OpenError::Stranger { .. } | OpenError::Orphaned { .. } => {
+                Self::new(Exit::Damaged, "damaged", &error)
+            }
             OpenError::Object(error) => error.into(),
         }
     }
@@ -126,6 +128,7 @@ impl From<BackupError> for Fault {
             }
             BackupError::Aborted => Self::new(Exit::Failed, "aborted", &error),
             BackupError::Walk(_) | BackupError::Source(_) => Self::new(Exit::Failed, "source", &error),
+            BackupError::TooBig { .. } => Self::new(Exit::Failed, "too_big", &error),
             BackupError::Marked { .. } | BackupError::TooLong => Self::new(Exit::Failed, "marked", &error),
             BackupError::Lock(_) | BackupError::State(_) | BackupError::Index(_) | BackupError::Spool(_) => {
                 Self::new(Exit::Failed, "state", &error).hint("look at the space and the rights of the state folder")

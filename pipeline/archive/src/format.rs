@@ -90,8 +90,8 @@ pub const EXTENTS_MAX: usize = 16_384;
 
 /// No manifest, repo.json, run record or signature is longer.
 pub const MANIFEST_BYTES_MAX: u64 = 16 << 20;
-/// No `refs.jsonl` or `SHA256SUMS` is longer: about 5 million objects.
-pub const REFS_BYTES_MAX: u64 = 1 << 30;
+/// No `refs.jsonl` is longer: about 600,000 objects, and as long as a store client lets an object be.
+pub const REFS_BYTES_MAX: u64 = 128 << 20;
 
 /// Plain bytes of an age chunk.
 pub const AGE_CHUNK_BYTES: u64 = 64 << 10;

@@ -122,6 +122,7 @@ impl Listing {
             .buffered(AHEAD);
         let mut order = Order { last: None, is_known: false };
         while let Some((segment, bytes)) = fetched.next().await {
+            order.enter(segment);
             let problem = match bytes {
                 Ok(bytes) => match self.lines(bytes.into(), &mut order, &mut take)? {
                     Some(error) => ("unreadable", with_causes(&error)),
@@ -174,6 +175,12 @@ struct Order {
 }
 
 impl Order {
+    /// Parts that lead a segment belong to the entry that the index names; where segments were left out
+    /// before it, that is not the entry that was read last.
+    fn enter(&mut self, segment: &SegmentRef) {
+        self.is_known &= self.last.as_ref() == Some(&segment.first);
+    }
+
     /// Whether the line belongs to an entry that is known; an error when it is out of order.
     fn accept(&mut self, line: &Line) -> Result<bool, SegmentError> {
         if let Line::Entry(entry) = line {

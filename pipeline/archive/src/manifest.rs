@@ -177,6 +177,14 @@ pub enum ManifestError {
         /// What it says it is.
         found: String,
     },
+    /// Of another format altogether.
+    #[error("{key} is of the format '{found}', and not of '{FORMAT}'")]
+    Format {
+        /// The object.
+        key: String,
+        /// What it says it is.
+        found: String,
+    },
     /// A version this program does not know.
     #[error("{key} has version {version}, and this program knows {VERSION}: use a newer dualsync")]
     Version {
@@ -218,7 +226,10 @@ impl Manifest {
             .map_err(|source| ManifestError::Signature { key: key.to_owned(), source })?;
         let json = |source| ManifestError::Json { key: key.to_owned(), source };
         let preface: Preface = serde_json::from_slice(bytes).map_err(json)?;
-        if preface.format != FORMAT || preface.version != u64::from(VERSION) {
+        if preface.format != FORMAT {
+            return Err(ManifestError::Format { key: key.to_owned(), found: preface.format });
+        }
+        if preface.version != u64::from(VERSION) {
             return Err(ManifestError::Version { key: key.to_owned(), version: preface.version });
         }
         let manifest: Self = serde_json::from_slice(bytes).map_err(json)?;
@@ -346,5 +357,10 @@ pub(crate) mod tests {
         let signature = secret().sign(&bytes, &manifest.comment());
         let error = open(&manifest.key().unwrap(), &bytes, &signature).unwrap_err();
         assert!(matches!(error, ManifestError::Version { version: 2, .. }), "{error}");
+        (manifest.version, manifest.format) = (1, "other".into());
+        let bytes = manifest.to_bytes();
+        let signature = secret().sign(&bytes, &manifest.comment());
+        let error = open(&manifest.key().unwrap(), &bytes, &signature).unwrap_err();
+        assert!(matches!(&error, ManifestError::Format { found, .. } if found == "other"), "{error}");
     }
 }

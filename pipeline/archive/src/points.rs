@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::StreamExt as _;
 
+use dualsync_archive_store::contract::ObjectInfo;
 use dualsync_model::event::Finding;
 use dualsync_model::id::{PointId, SourceName};
 use dualsync_model::job::Anchor;
@@ -97,8 +98,10 @@ impl Points {
         let listing = repository.objects.list(POINTS).await?;
         let keys = manifest_keys(listing.iter().map(|info| info.key.as_str()));
         let mut points = Self::default();
-        let mut fetches =
-            futures::stream::iter(&keys).map(|key| async move { (key, open(repository, key).await) }).buffered(FETCHES);
+        let sizes = &sizes(&listing);
+        let mut fetches = futures::stream::iter(&keys)
+            .map(|key| async move { (key, open_listed(repository, key, sizes).await) })
+            .buffered(FETCHES);
         while let Some((key, opened)) = fetches.next().await {
             match opened? {
                 Opened::Good(copy) => points.copies.push(*copy),
@@ -141,7 +144,7 @@ impl Copy {
         let mut copies = Vec::new();
         let mut findings = Vec::new();
         for key in manifest_keys(listing.iter().map(|info| info.key.as_str())) {
-            match open(repository, &key).await? {
+            match open_listed(repository, &key, &sizes(&listing)).await? {
                 Opened::Good(copy) => copies.push(*copy),
                 Opened::Bad { kind, problem } => {
                     findings.push(finding(&repository.target, &key, kind, problem));
@@ -170,6 +173,29 @@ fn order(copy: &Copy) -> (u64, &str) {
     (copy.anchor.sequence, &copy.anchor.sha256)
 }
 
+/// Length of each object in a listing.
+pub fn sizes(listing: &[ObjectInfo]) -> BTreeMap<&str, u64> {
+    listing.iter().map(|info| (info.key.as_str(), info.size)).collect()
+}
+
+/// Opens one manifest of a listing. What is listed as longer than it may be is not fetched: who can write
+/// to the bucket must not decide how much memory this takes.
+pub async fn open_listed(
+    repository: &Repository,
+    key: &str,
+    sizes: &BTreeMap<&str, u64>,
+) -> Result<Opened, ObjectError> {
+    let signature = key.replace(MANIFEST_NAME, SIGNATURE_NAME);
+    for object in [key, &signature] {
+        let found = sizes.get(object).copied().unwrap_or(0);
+        if found > MANIFEST_BYTES_MAX {
+            let error = ObjectError::Length { key: object.to_owned(), found, wanted: MANIFEST_BYTES_MAX };
+            return Ok(Opened::Bad { kind: "digest", problem: error.to_string() });
+        }
+    }
+    open(repository, key).await
+}
+
 /// Opens one manifest: two requests. Only a store that fails is an error.
 pub async fn open(repository: &Repository, key: &str) -> Result<Opened, ObjectError> {
     let bytes = match fetch(&repository.objects, key).await? {
@@ -190,7 +216,7 @@ pub async fn open(repository: &Repository, key: &str) -> Result<Opened, ObjectEr
             let kind = match error {
                 ManifestError::Version { .. } => "unknown_version",
                 ManifestError::Signature { .. } | ManifestError::Moved { .. } => "forged",
-                ManifestError::Json { .. } => "unreadable",
+                ManifestError::Json { .. } | ManifestError::Format { .. } => "unreadable",
             };
             Opened::Bad { kind, problem: with_causes(&error) }
         }

@@ -34,6 +34,14 @@ pub enum RecordError {
         #[source]
         source: serde_json::Error,
     },
+    /// Of another format altogether.
+    #[error("{key} is of the format '{found}', and not of '{FORMAT}'")]
+    Format {
+        /// The object.
+        key: String,
+        /// What it says it is.
+        found: String,
+    },
     /// A version this program does not know.
     #[error("{key} has version {version}, and this program knows {VERSION}: use a newer dualsync")]
     Version {
@@ -73,7 +81,10 @@ pub fn open<T: DeserializeOwned>(key: &str, bytes: &[u8], public: &PublicKey) ->
         return Err(signature(MinisignError::Forged));
     }
     let preface: Preface = serde_json::from_str(&envelope.record).map_err(json)?;
-    if preface.format != FORMAT || preface.version != u64::from(VERSION) {
+    if preface.format != FORMAT {
+        return Err(RecordError::Format { key: key.to_owned(), found: preface.format });
+    }
+    if preface.version != u64::from(VERSION) {
         return Err(RecordError::Version { key: key.to_owned(), version: preface.version });
     }
     serde_json::from_str(&envelope.record).map_err(json)
@@ -121,6 +132,8 @@ mod tests {
         assert!(matches!(open::<Note>("k", b"{}", &secret().public()), Err(RecordError::Json { .. })));
         let future = write("k", &note(2), &secret());
         assert!(matches!(open::<Note>("k", &future, &secret().public()), Err(RecordError::Version { version: 2, .. })));
+        let other = write("k", &Note { format: "other".into(), ..note(1) }, &secret());
+        assert!(matches!(open::<Note>("k", &other, &secret().public()), Err(RecordError::Format { .. })));
         assert_eq!(peek::<Note>(&future).unwrap().version, 2);
     }
 }

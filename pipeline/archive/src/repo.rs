@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use dualsync_model::time::Timestamp;
 
 use crate::digest::Digest;
-use crate::format::{FORMAT, MANIFEST_BYTES_MAX, README_KEY, RECOVER_KEY, REPO_KEY, VERSION};
+use crate::format::{FORMAT, MANIFEST_BYTES_MAX, POINTS, README_KEY, RECOVER_KEY, REPO_KEY, VERSION};
 use crate::keys::{KeyError, KeyRefs};
 use crate::minisign::{MinisignError, PublicKey, SecretKey};
 use crate::objects::{ObjectError, Objects};
@@ -95,6 +95,26 @@ pub enum OpenError {
     /// It cannot be read.
     #[error(transparent)]
     Object(#[from] ObjectError),
+    /// Another text lies where `init` puts one of its own.
+    #[error(
+        "{key} at {place} is not the one of this program (its SHA-256 is {found}): look who put it there, and take it away before `dualsync init`"
+    )]
+    Stranger {
+        /// The text.
+        key: &'static str,
+        /// The store in words.
+        place: String,
+        /// What its bytes give.
+        found: Digest,
+    },
+    /// Points without the description of their repository.
+    #[error(
+        "there are points at {place}, and their {REPO_KEY} is gone: put it back from a copy of the bucket; a new one would make strangers of all of them"
+    )]
+    Orphaned {
+        /// The store in words.
+        place: String,
+    },
     /// Key files of an existing repository are gone.
     #[error(
         "the repository at {place} exists, and its key file {key} is missing: bring it back from the recovery sheet or a backup of this host; a new key would open nothing that is stored"
@@ -150,7 +170,8 @@ impl Repository {
     ///
     /// Order: keys on disk, then `README.txt` and `recover.py`, then `repo.json`, which alone makes the
     /// repository exist. Whatever stops it half-way, the next `init` goes on: the keys are there already,
-    /// and the two texts are kept as they are found. Where two hosts do this at once, both read back
+    /// and so are the two texts. A text that differs is refused: its digest would be signed and go on the
+    /// recovery sheet, and somebody would run it. Where two hosts do this at once, both read back
     /// what is there in the end, and the one whose key is not in it is refused.
     pub async fn init(
         objects: Objects,
@@ -166,6 +187,9 @@ impl Repository {
             let keys = KeyRefs { signing_public: Some(keys.signing_public.unwrap_or(&signing_public)), ..*keys };
             let repository = Self::open(objects, target, &keys).await?;
             return Ok(Initialised { repository, created: false, keys_created: Vec::new() });
+        }
+        if !objects.list(POINTS).await?.is_empty() {
+            return Err(OpenError::Orphaned { place: objects.store().describe() });
         }
         let keys_created = keys.create_missing(now)?;
         let secret = keys.signer().await?;
@@ -213,10 +237,12 @@ fn read_description(bytes: &[u8], public: &PublicKey) -> Result<Description, Ope
     })
 }
 
-/// Puts a text of the repository unless it has one already; gives the digest of what is there.
-async fn put_once(objects: &Objects, key: &str, bytes: &'static [u8]) -> Result<Digest, OpenError> {
+/// Puts a text of the repository unless it lies there already; gives its digest.
+async fn put_once(objects: &Objects, key: &'static str, bytes: &'static [u8]) -> Result<Digest, OpenError> {
+    let ours = Digest::of(bytes);
     match objects.get(key, MANIFEST_BYTES_MAX).await {
-        Ok(found) => Ok(Digest::of(&found)),
+        Ok(found) if Digest::of(&found) == ours => Ok(ours),
+        Ok(found) => Err(OpenError::Stranger { key, place: objects.store().describe(), found: Digest::of(&found) }),
         Err(ObjectError::Missing { .. }) => Ok(objects.put(key, Bytes::from_static(bytes)).await?.sha256),
         Err(error) => Err(error.into()),
     }

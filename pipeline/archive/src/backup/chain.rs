@@ -22,7 +22,7 @@ use crate::events::Events;
 use crate::format::{Folder, MANIFEST_NAME, POINTS, SIGNATURE_NAME, parse_point_key, point_key};
 use crate::manifest::{Drop, LedgerLine, Manifest, Stored};
 use crate::marks::Marks;
-use crate::points::{Copy, Opened, open, with_causes};
+use crate::points::{Copy, Opened, open, open_listed, sizes, with_causes};
 use crate::repo::Repository;
 
 /// All points alive, and the newest.
@@ -32,7 +32,8 @@ pub struct Chain {
     pub alive: BTreeMap<String, LedgerLine>,
     /// The one with the highest number.
     pub newest: Option<Copy>,
-    /// Points that the newest manifest lists and that are not there any more.
+    /// Points that the newest manifest lists and that are not there any more, and those that it calls
+    /// dropped and that are there again.
     pub dropped: Vec<Drop>,
 }
 
@@ -77,7 +78,7 @@ impl Chain {
     ) -> Result<Self, BackupError> {
         let mut unread = unread_folders(listing);
         let listed: BTreeSet<String> = unread.iter().map(|(_, key)| key.clone()).collect();
-        let sizes: BTreeMap<&str, u64> = listing.iter().map(|info| (info.key.as_str(), info.size)).collect();
+        let sizes = sizes(listing);
         let mut chain = Self::default();
         // The newest names come first: their ledgers make most of the others known.
         while let Some((_, key)) = unread.pop() {
@@ -87,7 +88,7 @@ impl Chain {
             let remembered = memory.and_then(|(memory, cache)| remembered(repository, &key, &sizes, memory, cache));
             let copy = match remembered {
                 Some(copy) => copy,
-                None => match open(repository, &key).await.map_err(BackupError::Object)? {
+                None => match open_listed(repository, &key, &sizes).await.map_err(BackupError::Object)? {
                     Opened::Good(copy) => *copy,
                     Opened::Bad { kind, problem } => {
                         events.warn(kind, format!("{key} is not used: {problem}"), None);
@@ -98,6 +99,7 @@ impl Chain {
             chain.add(copy, &listed);
         }
         chain.find_dropped(&listed, marks);
+        chain.refuse_returned(&listed, events);
         Ok(chain)
     }
 
@@ -123,6 +125,19 @@ impl Chain {
                 Drop { line: line.clone(), reason: reason.to_owned() }
             })
             .collect();
+    }
+
+    /// A dropped point that is there again was put back by somebody. It is not taken for alive, and stays
+    /// on the list of the dropped for as long as it lies there: else the next manifest would vouch for it.
+    fn refuse_returned(&mut self, listed: &BTreeSet<String>, events: &Events) {
+        let Some(newest) = &self.newest else { return };
+        for drop in newest.manifest.dropped.iter().filter(|drop| listed.contains(&line_key(&drop.line))) {
+            let key = line_key(&drop.line);
+            let message = format!("{key} is not used: it was dropped, and is there again: an old object was put back");
+            events.warn("rollback", message, None);
+            self.alive.remove(&key);
+            self.dropped.push(drop.clone());
+        }
     }
 
     /// The number that a new manifest gets: never one that the host remembers as used.

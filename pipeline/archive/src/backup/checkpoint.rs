@@ -98,7 +98,7 @@ impl Checkpoints {
     /// objects to send, when it is time.
     pub fn add(&mut self, part: Part, recipients: &Recipients) -> Result<Vec<Upload>, BackupError> {
         let mut uploads = Vec::new();
-        if part.at.volume > self.volume {
+        if is_later(&part.at.volume, &self.volume) {
             // Everything in volumes before this one has been handed to the uploader by now.
             self.volumes += u64::from(!self.volume.is_empty());
             self.volume.clone_from(&part.at.volume);
@@ -155,6 +155,12 @@ impl Checkpoints {
     }
 }
 
+/// Whether a volume of this run comes after another. Its number has five digits or more: a longer key has
+/// the higher one.
+fn is_later(key: &str, than: &str) -> bool {
+    (key.len(), key) > (than.len(), than)
+}
+
 /// The volumes among what was sent.
 pub fn sent_volumes(sent: &SentObjects) -> BTreeMap<String, Ref> {
     let volumes = sent.iter().filter(|(key, _)| key.starts_with(VOLUMES));
@@ -164,4 +170,30 @@ pub fn sent_volumes(sent: &SentObjects) -> BTreeMap<String, Ref> {
             (key.clone(), Ref { key: key.clone(), bytes, sha256, live_bytes: bytes, tar_bytes: sent.tar_bytes })
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::entry::At;
+    use crate::digest::Digest;
+    use crate::format::{Folder, volume_key};
+    use crate::manifest::tests::{manifest, secret};
+    use crate::seal::Identity;
+
+    #[test]
+    fn checkpoints_go_on_when_numbers_of_volumes_get_longer() {
+        let source: SourceName = "web".parse().unwrap();
+        let folder = Folder::new(manifest().point.time(), [1; 8]);
+        let recipients = Recipients::new(&Identity::generate(), &[]).unwrap();
+        let run = RunId::from_random([1; 8]);
+        let mut checkpoints = Checkpoints::new(source.clone(), run, "00".repeat(16), Arc::new(secret()));
+        let mut sent = Vec::new();
+        for number in 99_990..100_000 + u32::try_from(CHECKPOINT_VOLUMES).unwrap() {
+            let volume = volume_key(&source, &folder, number, ".zst");
+            let at = At { volume, member: 0, frame: 0, frame_bytes: 1, offset: 0, bytes: 1 };
+            sent.extend(checkpoints.add(Part { sha256: Digest::of(b"x"), bytes: 1, at }, &recipients).unwrap());
+        }
+        assert_eq!(sent.iter().filter(|upload| upload.key.ends_with("/checkpoint-0")).count(), 1);
+    }
 }

@@ -7,11 +7,13 @@
 //! 3. The turn to commit is taken, and where another source has committed meanwhile, the chain is read again.
 //! 4. Marks are listed. What the point names and what is marked for more than half of the grace may be
 //!    gone soon: then there is no point. The deleter waits for the whole grace and lists manifests after
-//!    it; the manifest is put within a quarter of it after this listing. So either it sees the
-//!    manifest, or this run has seen the mark.
-//! 5. The signature, then the manifest: with it the point exists, and it can be checked from then on.
+//!    it; the manifest is put, retries and all, within a quarter of it after this listing. So either it
+//!    sees the manifest, or this run has seen the mark.
+//! 5. The signature, and only now: a run that the marks end leaves none, with which somebody who guesses
+//!    the manifest could make the point himself. Then the manifest: with it the point exists.
 
 use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -25,12 +27,13 @@ use crate::backup::state::{State, boot_seconds};
 use crate::backup::upload::SentObjects;
 use crate::events::Events;
 use crate::format::{
-    FORMAT, Folder, MANIFEST_NAME, MARKS, POINTS, REFS_NAME, SIGNATURE_NAME, SUMS_NAME, TOMBSTONE_S, VERSION,
-    catalog_key, point_key,
+    FORMAT, Folder, MANIFEST_BYTES_MAX, MANIFEST_NAME, MARKS, POINTS, REFS_BYTES_MAX, REFS_NAME, SIGNATURE_NAME,
+    SUMS_NAME, TOMBSTONE_S, VERSION, catalog_key, point_key,
 };
 use crate::manifest::{Manifest, Objects as ObjectDigests, SnapshotInfo, Stats, Stored};
 use crate::marks::Marks;
 use crate::minisign::SecretKey;
+use crate::objects::ObjectError;
 use crate::points::Copy;
 use crate::refs::{Ref, write_refs, write_sums};
 use crate::repo::Repository;
@@ -56,6 +59,7 @@ impl Prepared {
     ) -> Result<Self, BackupError> {
         let refs = refs(&done)?;
         let refs_bytes = Bytes::from(write_refs(&refs));
+        fits(REFS_NAME, &refs_bytes, REFS_BYTES_MAX, "divide the source")?;
         let key = |name| point_key(task.point.source(), folder, name);
         let refs_stored = repository.objects.put(&key(REFS_NAME), refs_bytes.clone()).await?;
         let named: HashSet<&str> = refs.iter().map(|one| one.key.as_str()).collect();
@@ -79,6 +83,12 @@ impl Prepared {
         let segments = done.catalog.segments.iter().map(|segment| segment.sha256).collect();
         Ok(Self { refs, refs_stored, refs_bytes, sums_stored, catalog: done.catalog.index, segments, stats })
     }
+}
+
+/// What no reader would take is not put: the point would be there, and could not be opened.
+fn fits(what: &'static str, bytes: &[u8], bytes_max: u64, advice: &'static str) -> Result<(), BackupError> {
+    let bytes = bytes.len() as u64;
+    if bytes > bytes_max { Err(BackupError::TooBig { what, bytes, bytes_max, advice }) } else { Ok(()) }
 }
 
 fn added_bytes(sent: &SentObjects) -> u64 {
@@ -141,6 +151,26 @@ pub struct Began {
     pub boot: i64,
 }
 
+/// A listing that is older than this is as good as none: better no point tonight than one with a hole.
+struct Deadline {
+    boot: i64,
+}
+
+impl Deadline {
+    /// So many seconds from now.
+    fn after(seconds: i64) -> Self {
+        Self { boot: boot_seconds().saturating_add(seconds) }
+    }
+
+    /// Puts an object in time, retries and all. What is not answered in time is given up, so that no later try
+    /// of it can still arrive. The timer stands still while the host sleeps, so the clock is looked at too.
+    async fn keep(&self, put: impl Future<Output = Result<Stored, ObjectError>>) -> Result<Stored, BackupError> {
+        let left = u64::try_from(self.boot - boot_seconds()).map_err(|_| BackupError::TooLong)?;
+        let stored = tokio::time::timeout(Duration::from_secs(left), put).await.map_err(|_| BackupError::TooLong)??;
+        if boot_seconds() > self.boot { Err(BackupError::TooLong) } else { Ok(stored) }
+    }
+}
+
 impl Committer<'_> {
     /// Commits. After `Ok` the point exists and is durable.
     pub async fn commit(
@@ -158,23 +188,22 @@ impl Committer<'_> {
             return Err(BackupError::TooLong);
         }
         let bytes = Bytes::from(manifest.to_bytes());
+        fits(MANIFEST_NAME, &bytes, MANIFEST_BYTES_MAX, "the repository holds too many points, begin a new one")?;
         let signature = Bytes::from(self.secret.sign(&bytes, &manifest.comment()));
         let key = |name| point_key(self.task.point.source(), self.folder, name);
         let objects = &self.repository.objects;
-        let signature_stored = objects.put(&key(SIGNATURE_NAME), signature.clone()).await?;
         if read_back {
-            objects.get_exact(&key(SIGNATURE_NAME), signature_stored).await?;
             objects.get_exact(&key(REFS_NAME), prepared.refs_stored).await?;
             objects.get_exact(&key(SUMS_NAME), prepared.sums_stored).await?;
         }
-        let listed_at = boot_seconds();
+        let deadline = Deadline::after(grace / 4);
         let marks = Marks::of_listing(&objects.list(MARKS).await?);
         self.check_marks(&prepared, &marks, grace)?;
-        // A listing that took long is as good as none: better no point tonight than one with a hole.
-        if boot_seconds() - listed_at > grace / 4 {
-            return Err(BackupError::TooLong);
+        let signature_stored = deadline.keep(objects.put(&key(SIGNATURE_NAME), signature.clone())).await?;
+        if read_back {
+            objects.get_exact(&key(SIGNATURE_NAME), signature_stored).await?;
         }
-        let stored = objects.put(&key(MANIFEST_NAME), bytes.clone()).await?;
+        let stored = deadline.keep(objects.put(&key(MANIFEST_NAME), bytes.clone())).await?;
         if read_back {
             objects.get_exact(&key(MANIFEST_NAME), stored).await?;
         }
@@ -259,5 +288,27 @@ impl Committer<'_> {
         wanted.extend([prepared.catalog, prepared.refs_stored, manifest.0, signature.0].map(|stored| stored.sha256));
         cache.keep_only(&wanted);
         self.state.end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_not_put_in_time_is_given_up() {
+        let put = || ready(Ok(Stored::of(b"x")));
+        assert_eq!(Deadline::after(3_600).keep(put()).await.unwrap(), Stored::of(b"x"));
+        assert!(matches!(Deadline::after(0).keep(pending()).await, Err(BackupError::TooLong)));
+        assert!(matches!(Deadline::after(-1).keep(put()).await, Err(BackupError::TooLong)));
+    }
+
+    #[test]
+    fn what_no_reader_takes_is_not_put() {
+        assert!(fits("manifest.json", &[0; 16], 16, "").is_ok());
+        let error = fits("manifest.json", &[0; 17], 16, "begin a new one").unwrap_err();
+        assert!(error.to_string().contains("17 bytes"), "{error}");
     }
 }

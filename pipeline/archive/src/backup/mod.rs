@@ -67,6 +67,7 @@ use crate::input::Input;
 use crate::marks::Marks;
 use crate::minisign::SecretKey;
 use crate::objects::ObjectError;
+use crate::points::with_causes;
 use crate::program::summary;
 use crate::record;
 use crate::refs::RefsError;
@@ -145,6 +146,18 @@ pub enum BackupError {
         /// The object.
         key: String,
     },
+    /// More than a reader takes.
+    #[error("{what} of this point would have {bytes} bytes, and no reader takes more than {bytes_max}: {advice}")]
+    TooBig {
+        /// Which object.
+        what: &'static str,
+        /// How long it would be.
+        bytes: u64,
+        /// How long it may be.
+        bytes_max: u64,
+        /// What to do.
+        advice: &'static str,
+    },
     /// Another stage failed first.
     #[error("stopped by a failure elsewhere")]
     Stopped,
@@ -194,7 +207,7 @@ pub async fn run(
         folder: folder.as_str().to_owned(),
         parent: parent.copy.as_ref().map(|copy| copy.key.clone()),
     };
-    let hourly = beat_hourly(repository.clone(), secret.clone(), task.clone(), beat).await?;
+    let hourly = beat_hourly(repository.clone(), secret.clone(), task.clone(), beat, events.clone()).await?;
     if state.begin()? {
         parent.add_checkpoints(&repository, task.point.source(), &marks).await?;
     }
@@ -256,6 +269,7 @@ async fn beat_hourly(
     secret: Arc<SecretKey>,
     task: BackupTask,
     mut beat: Heartbeat,
+    events: Events,
 ) -> Result<AbortOnDrop, BackupError> {
     let put = async move |number: u64, beat: &Heartbeat| {
         let key = heartbeat_key(task.point.source(), &task.run, number);
@@ -268,7 +282,7 @@ async fn beat_hourly(
             tokio::time::sleep(std::time::Duration::from_secs(HEARTBEAT_S)).await;
             beat.at = beat.at.plus_seconds(i64::try_from(HEARTBEAT_S).unwrap_or(0));
             if let Err(error) = put(number, &beat).await {
-                tracing::warn!(%error, "a heartbeat could not be put");
+                events.warn("heartbeat", format!("the run cannot say that it is alive: {}", with_causes(&error)), None);
             }
         }
     });

@@ -99,7 +99,9 @@ impl Parent {
         let listing = repository.objects.list(&format!("{RUNS}{source}/")).await?;
         let since = self.copy.as_ref().map(|copy| copy.manifest.folder.clone());
         let now = repository.objects.now();
-        let young = listing.iter().filter(|info| now.seconds_since(info.modified) < CHECKPOINT_AGE_S);
+        let young = listing
+            .iter()
+            .filter(|info| now.seconds_since(info.modified) < CHECKPOINT_AGE_S && info.size <= MANIFEST_BYTES_MAX);
         for key in newest_checkpoints(young.map(|info| info.key.as_str())) {
             let Ok(bytes) = repository.objects.get(key, MANIFEST_BYTES_MAX).await else { continue };
             let checkpoint: Checkpoint = match record::open(key, &bytes, &repository.public) {

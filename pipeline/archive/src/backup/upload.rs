@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use crate::backup::BackupError;
 use crate::backup::flow::{Flow, Permit};
 use crate::events::Events;
-use crate::format::{VOLUME_BYTES_MIN, VOLUME_BYTES_TARGET};
+use crate::format::{MANIFEST_BYTES_MAX, VOLUME_BYTES_MIN, VOLUME_BYTES_TARGET};
 use crate::manifest::Stored;
 use crate::objects::{ObjectError, Objects};
 
@@ -84,6 +84,11 @@ pub async fn run(
         }
         if let What::Checkpoint(build) = upload.what {
             (upload.bytes, upload.what) = (build(&sent), What::Catalog);
+            if upload.bytes.len() as u64 > MANIFEST_BYTES_MAX {
+                let message = "the run has sent so much that no checkpoint can tell it: cut off, it begins again here";
+                events.warn("checkpoint", message.to_owned(), None);
+                continue;
+            }
         }
         running.spawn(send(objects.clone(), upload, target_bytes.clone(), events.clone()));
     }
@@ -196,6 +201,17 @@ mod tests {
         let at = |key: &str| order.iter().position(|seen| seen == key).unwrap();
         assert!(["a", "b", "c"].iter().all(|key| at(key) < at("checkpoint")), "{order:?}");
         assert_eq!(below.peek(&"checkpoint".parse().unwrap()).unwrap(), "abc");
+    }
+
+    #[tokio::test]
+    async fn a_checkpoint_that_no_run_would_read_is_not_put() {
+        let store = Arc::new(MemoryStore::new(Timestamp::from_seconds(0)));
+        let too_long = usize::try_from(MANIFEST_BYTES_MAX).unwrap() + 1;
+        let build = move |_: &SentObjects| Bytes::from(vec![0; too_long]);
+        let checkpoint = Upload { what: What::Checkpoint(Box::new(build)), ..catalog("checkpoint") };
+        let uploads = vec![catalog("a"), checkpoint, catalog("b")];
+        let sent = send_all(Objects::new(store), uploads, &Flow::default()).await;
+        assert_eq!(sent.keys().collect::<Vec<_>>(), ["a", "b"]);
     }
 
     #[tokio::test]

@@ -29,7 +29,7 @@ pub struct SegmentRef {
     /// SHA-256 of its lines: tells the next run that a segment has not changed. It stands here,
     /// inside encryption, and nowhere else.
     pub plain_sha256: Digest,
-    /// The path of its first entry. A segment that holds only parts of the entry before has the path of that entry.
+    /// The path of the entry that its first line is, or, where that line holds parts, belongs to.
     pub first: RawPath,
 }
 

@@ -102,9 +102,11 @@ impl Draft {
 
     /// Appends a line. The caller asks [`Self::is_full`] before each.
     pub fn push(&mut self, line: &Line) {
+        // Parts that lead a segment keep the path of their entry: who looks for it must come here.
+        let leads = self.plain.is_empty();
         line.write(&mut self.plain);
         if let Line::Entry(entry) = line {
-            if self.entries == 0 {
+            if leads {
                 self.first = Some(entry.path.clone());
             }
             self.entries += 1;
@@ -131,7 +133,7 @@ impl Draft {
         u64::from(self.entries)
     }
 
-    /// The path that the index notes.
+    /// The path that the index notes: of the entry that the first line is, or belongs to.
     pub fn first(&self) -> RawPath {
         self.first.clone().unwrap_or_default()
     }

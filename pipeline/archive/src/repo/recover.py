@@ -87,27 +87,37 @@ class Repository:
             raise Damage("%s: %s" % (key, damage))
 
     def points(self):
-        """Folder and manifest of each point, oldest first."""
-        found = []
+        """Keys of manifests by source and time, `web@20261120T020000Z`. Nothing is proved of them."""
+        found = {}
         base = os.path.join(self.folder, "points")
         for source in sorted(os.listdir(base)) if os.path.isdir(base) else []:
-            for folder in sorted(os.listdir(os.path.join(base, source))):
-                key = "points/%s/%s/manifest.json" % (source, folder)
-                if os.path.exists(self.path(key)):
-                    found.append((folder, key))
-        return [key for _, key in sorted(found)]
+            below = os.path.join(base, source)
+            for folder in sorted(os.listdir(below)) if os.path.isdir(below) else []:
+                if os.path.exists(os.path.join(below, folder, "manifest.json")):
+                    key = "points/%s/%s/manifest.json" % (source, folder)
+                    found.setdefault("%s@%s" % (source, folder.split("-")[0]), []).append(key)
+        return found
 
     def manifest(self, key):
-        data = self.read(key)
+        data, said = self.read(key), b""
         if self.signing_public:
             try:
                 said = run(["minisign", "-V", "-P", self.signing_public, "-m", self.path(key)])
             except Damage as damage:
                 raise Damage("the signature of %s is not accepted (%s)" % (key, damage))
-        manifest = json.loads(data)
+        try:
+            self.belongs(key, json.loads(data), said)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise Damage("%s is not readable" % key)
+        return json.loads(data)
+
+    def belongs(self, key, manifest, said):
+        """Whether a manifest is of this format, and of the place where it was found."""
         if manifest.get("format") != FORMAT or manifest.get("version") != VERSION:
             raise Damage("%s has version %s, and this script knows %d" % (key, manifest.get("version"), VERSION))
         source = manifest["point"].rsplit("@", 1)[0]
+        if not isinstance(manifest["sequence"], int):
+            raise ValueError
         if key != "points/%s/%s/manifest.json" % (source, manifest["folder"]):
             raise Damage("%s is the manifest of %s, put where it does not belong" % (key, manifest["point"]))
         if self.signing_public:
@@ -115,25 +125,42 @@ class Repository:
                 manifest["repository"], source, manifest["point"], manifest["sequence"])
             if comment.encode() not in said:
                 raise Damage("the signature of %s was made for something else" % key)
-        return manifest
+
+    def accepted(self, keys):
+        """Of manifests that carry one time, key and manifest of the highest sequence; what does not count is
+        passed over, so that nobody can block a point by putting something beside it."""
+        best = None
+        for key in keys:
+            try:
+                manifest = self.manifest(key)
+            except Damage as damage:
+                print("passed over: %s" % damage, file=sys.stderr)
+                continue
+            if best is None or manifest["sequence"] > best[1]["sequence"]:
+                best = key, manifest
+        return best
+
+    def newest(self, names, source):
+        for name in sorted((name for name in names if name.rsplit("@", 1)[0] == source), reverse=True):
+            best = self.accepted(names[name])
+            if best:
+                return best
+        return None
 
     def choose(self, wanted):
-        keys = self.points()
-        if not keys:
+        """Key and manifest of the point that is asked for."""
+        names = self.points()
+        if not names:
             fail("there is no point in %s" % self.folder)
-        names = {}
-        for key in keys:
-            _, source, folder, _ = key.split("/")
-            names.setdefault("%s@%s" % (source, folder.split("-")[0]), []).append(key)
-        if wanted:
-            matches = [name for name in names if name == wanted or name.startswith(wanted)]
-            if wanted.endswith("@latest"):
-                matches = sorted(name for name in names if name.rsplit("@", 1)[0] == wanted[:-7])[-1:]
+        if not wanted or wanted.endswith("@latest"):
+            sources = {wanted[:-len("@latest")]} if wanted else {name.rsplit("@", 1)[0] for name in names}
+            found = [self.newest(names, source) for source in sorted(sources)]
         else:
-            matches = sorted(names)[-1:] if len({name.rsplit("@", 1)[0] for name in names}) == 1 else sorted(names)
-        if len(matches) != 1:
+            found = [self.accepted(names[name]) for name in sorted(names) if name.startswith(wanted)]
+        found = [best for best in found if best]
+        if len(found) != 1:
             fail("say which point with --point:\n  " + "\n  ".join(sorted(names)))
-        return names[matches[0]][-1]
+        return found[0]
 
     def lines(self, manifest):
         """Every line of the catalog, in order."""
@@ -272,6 +299,8 @@ class Restore:
         self.files = {}      # path -> extents, for files with content
         self.entries = []    # everything, in the order of the catalog, for the metadata
         self.groups = {}     # inode -> first path
+        self.links = {}      # first path -> further names
+        self.lost = set()    # files whose content is not whole
 
     def problem(self, path, text):
         self.problems.append("%s: %s" % (os.fsdecode(path) or ".", text))
@@ -322,6 +351,7 @@ class Restore:
             group = entry["inode"] if entry.get("links", 1) > 1 else None
             if group in self.groups:
                 self.link(self.groups[group], path)
+                self.links.setdefault(self.groups[group], []).append(path)
                 return False
             if entry.get("at") is None and not entry.get("parts_count") and entry.get("state", "good") != "good":
                 self.problem(path, "has no stored content")
@@ -397,7 +427,7 @@ class Restore:
         for members in frames.values():
             for targets in members.values():
                 for path, _, _ in targets:
-                    self.problem(path, text)
+                    self.lose(path, text)
 
     def write(self, volume, tar, targets):
         try:
@@ -407,7 +437,7 @@ class Restore:
             return self.hit({0: {0: targets}}, "%s: %s" % (volume, damage))
         for path, data_at, wanted in targets:
             if wanted is not None and digest != wanted:
-                self.problem(path, "%s holds other content than the catalog says" % volume)
+                self.lose(path, "%s holds other content than the catalog says" % volume)
                 continue
             try:
                 file = self.tree.file(path, os.O_WRONLY)
@@ -416,9 +446,30 @@ class Restore:
                 finally:
                     os.close(file)
             except OSError as error:
-                self.problem(path, error.strerror)
+                self.lose(path, error.strerror)
+
+    def lose(self, path, text):
+        self.problem(path, text)
+        self.lost.add(path)
+
+    def set_aside(self, path):
+        """What is not whole does not stand under its name, but beside it; where that name is taken or too
+        long, it goes: nobody may take zeros for the file."""
+        fd, name = self.tree.parent(path)
+        try:
+            os.link(name, name + b".incomplete", src_dir_fd=fd, dst_dir_fd=fd, follow_symlinks=False)
+        except OSError:
+            pass
+        os.unlink(name, dir_fd=fd)
 
     def finish(self):
+        for path, entry in self.entries:
+            if entry["kind"] == "file" and entry.get("extents") is not None and entry.get("sha256"):
+                self.compare(path, entry["sha256"])
+        for path in sorted(self.lost):
+            for name in [path] + self.links.get(path, []):
+                self.set_aside(name)
+        self.entries = [(path, entry) for path, entry in self.entries if path not in self.lost]
         for path, entry in self.entries:
             if entry["kind"] == "symlink":
                 try:
@@ -432,9 +483,6 @@ class Restore:
                 self.metadata(path, entry)
             except OSError as error:
                 self.problem(path, error.strerror)
-        for path, entry in self.entries:
-            if entry["kind"] == "file" and entry.get("extents") is not None and entry.get("sha256"):
-                self.compare(path, entry["sha256"])
 
     def compare(self, path, wanted):
         """Sparse files are compared as a whole: their digest counts holes as zeros."""
@@ -444,9 +492,9 @@ class Restore:
                 for piece in iter(lambda: file.read(1 << 20), b""):
                     digest.update(piece)
         except OSError as error:
-            return self.problem(path, error.strerror)
+            return self.lose(path, error.strerror)
         if digest.hexdigest() != wanted:
-            self.problem(path, "has other content than the catalog says")
+            self.lose(path, "has other content than the catalog says")
 
     def metadata(self, path, entry):
         if path:
@@ -515,8 +563,7 @@ def main():
 
     repository = Repository(options.repository, options.identity, options.signing_public)
     try:
-        key = repository.choose(options.point)
-        manifest = repository.manifest(key)
+        key, manifest = repository.choose(options.point)
         if not options.signing_public:
             print("not checked: who made this point (give --signing-public)", file=sys.stderr)
         refs = repository.refs(manifest, key)

@@ -276,6 +276,28 @@ async fn a_file_in_parts_is_put_together_with_its_holes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_file_whose_parts_lead_the_segment_after_it_comes_back_alone() {
+    let (one, two) = (noise(1, 100_000), noise(2, 100_000));
+    let mut sample = Sample::new().splits_parts();
+    sample.directory("");
+    sample.file("a", b"a");
+    sample.parted("big", meta(EntryKind::File, 200_000), &[&one, &two]);
+    sample.file("c", b"c");
+    sample.parted("d", meta(EntryKind::File, 200_000), &[&two, &one]);
+    sample.file("e", b"e");
+    let made = sample.finish();
+    // Between "big" and "e" a segment is left out that begins with parts, as that of "e" does.
+    for wanted in [&["big"][..], &["c"], &["d"], &["a", "e"], &["big", "e"]] {
+        let (_folder, to) = target();
+        let ran =
+            run(&made, &RestoreTask { paths: wanted.iter().map(|&path| path.into()).collect(), ..task(&made, &to) })
+                .await;
+        assert_eq!(ran.summary().exit_code, 0, "{wanted:?}: {:?}", ran.findings());
+        assert_eq!(names(&to), wanted);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_part_costs_its_file() {
     let mut sample = Sample::new();
     sample.directory("");

@@ -20,6 +20,7 @@ use crate::digest::Sha256;
 use crate::document::Unproven;
 use crate::events::Events;
 use crate::fetch::{ObjectError, Problem};
+use crate::format::pack::BYTES_MAX;
 use crate::list::chain_findings;
 use crate::manifest::{Clear, Reference};
 use crate::names;
@@ -28,7 +29,7 @@ use crate::repository::{KeySlot, Repository};
 use crate::seal::OpenError;
 use crate::trouble::Trouble;
 
-/// Objects read at once: at most 32 MiB each.
+/// Objects read at once: at most 32 MiB each, a longer one is a finding and is not read.
 const FETCHES: usize = 3;
 
 /// What `check` counted.
@@ -184,7 +185,7 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// README.txt, recover.py, key slots, heartbeats and checkpoints.
+    /// README.txt, recover.py, key slots, heartbeats, checkpoints and marks.
     async fn documents(&mut self, repository: &Repository) -> Result<(), Trouble> {
         let info = repository.info();
         for (name, sha256) in [(names::README, info.readme_sha256), (names::RECOVER, info.recover_sha256)] {
@@ -200,6 +201,9 @@ impl Check<'_> {
                 self.prove::<Heartbeat>(repository, &key).await
             } else if names::parse_checkpoint(text).is_some() {
                 self.open_checkpoint(repository, &key).await
+            } else if text.starts_with(names::MARKS) {
+                // Of any suffix: what all of them have is a MAC.
+                self.prove::<serde_json::Value>(repository, &key).await
             } else {
                 if !is_ours(text) {
                     self.events.warn("unexpected", format!("'{text}' is no object of a block repository"));
@@ -278,6 +282,11 @@ impl Check<'_> {
         self.events.progress().begin("reading", bytes, keys.len() as u64);
         let mut reading = JoinSet::new();
         for key in keys {
+            if self.listed.get(&key).is_some_and(|object| object.size > BYTES_MAX as u64) {
+                let points = self.needed.get(&key).map(|needed| needed.points.clone()).unwrap_or_default();
+                self.found(&ObjectError::new(key, Problem::TooLong), points);
+                continue;
+            }
             while reading.len() >= FETCHES {
                 self.take_read(reading.join_next().await)?;
             }

@@ -1,7 +1,8 @@
 //! `list`: one line a copy, one finding a manifest that is not what it should be, and the chain.
 //!
 //! It reads manifests only. What the newest manifest says of the others is compared with what is
-//! there: a point that vanished without a recorded drop, or came back after one, is a finding.
+//! there: a point in its ledger that is gone, and an older one that is not in it, are findings. A point
+//! that left by the rule is in the drops of the manifest after it and in no ledger, so it is neither.
 
 use std::collections::{HashMap, HashSet};
 

@@ -30,13 +30,17 @@ pub struct Head {
     pub sequence: u64,
     /// The newest manifest when it was made.
     pub predecessor: Option<Sha256>,
-    /// What it says.
+    /// What it says; the ledger is kept of the newest one only.
     pub description: Description,
     /// Stored bytes of what it needs, itself included.
     pub stored_bytes: u64,
 }
 
 impl Head {
+    fn rank(&self) -> (u64, &Key) {
+        (self.sequence, &self.key)
+    }
+
     /// Its line in a ledger.
     pub fn ledger_line(&self) -> LedgerLine {
         LedgerLine {
@@ -81,7 +85,7 @@ impl Census {
             return Ok(());
         };
         match load(repository, &name, object.size).await {
-            Ok(manifest) => self.heads.push(head(name, object, &manifest)),
+            Ok(manifest) => self.add(head(name, object, &manifest)),
             Err(error) if error.is_damage() => {
                 let point = PointId::new(name.source, name.time);
                 self.findings.push(error.finding(repository.target(), vec![point]));
@@ -91,9 +95,21 @@ impl Census {
         Ok(())
     }
 
+    /// Adds a head. The newest stays the last one meanwhile, and alone keeps its ledger: all of
+    /// them together would grow with the square of the points.
+    fn add(&mut self, mut head: Head) {
+        if let Some(newest) = self.heads.last_mut() {
+            if head.rank() < newest.rank() {
+                std::mem::swap(newest, &mut head);
+            }
+            newest.description.ledger = Vec::new();
+        }
+        self.heads.push(head);
+    }
+
     /// The newest manifest of the whole repository.
     pub fn newest(&self) -> Option<&Head> {
-        self.heads.iter().max_by(|a, b| (a.sequence, &a.key).cmp(&(b.sequence, &b.key)))
+        self.heads.iter().max_by(|a, b| a.rank().cmp(&b.rank()))
     }
 
     /// The newest manifest of one source.

@@ -35,7 +35,8 @@ pub fn random_bytes<const N: usize>() -> Result<[u8; N], NoRandomness> {
     Ok(bytes)
 }
 
-/// Why stored bytes do not open. The first five are not damage.
+/// Why stored bytes do not open. Of the first four the bytes may be good: they have words of their
+/// own, and are findings like damage where other objects are read beside them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
     /// Written by a later dualsync.

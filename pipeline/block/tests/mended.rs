@@ -19,6 +19,7 @@ use dualsync_block::events::Events;
 use dualsync_block::facts::{FactsError, Question, facts};
 use dualsync_block::init::init;
 use dualsync_block::keyfile;
+use dualsync_block::points::Census;
 use dualsync_block::repository::{Repository, RepositoryError};
 use dualsync_block::restore::{RestoreError, Restored, restore};
 use dualsync_block::trouble::Trouble;
@@ -454,4 +455,16 @@ fn an_image_that_damage_keeps_from_being_mounted_is_told_as_damage_with_its_obje
     assert_eq!(Trouble::from(error).exit(), Exit::Damaged);
     let [finding] = findings.as_slice() else { panic!("{findings:?}") };
     assert_eq!((finding.object.as_str(), finding.points.as_slice()), ("packs/aa/bad", [point.clone()].as_slice()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_ledger_is_kept_however_many_points_there_are() {
+    let shop = Shop::new().await;
+    for night in 0..4 {
+        shop.night(night, &noise(BLOCK, 1)).await;
+    }
+    let census = Census::take(&*shop.open().await).await.unwrap();
+    let ledgers: Vec<usize> = census.heads.iter().map(|head| head.description.ledger.len()).collect();
+    assert_eq!(ledgers, [0, 0, 0, 3]);
+    assert_eq!(census.newest().unwrap().sequence, 4);
 }

@@ -90,6 +90,8 @@ pub const EXTENTS_MAX: usize = 16_384;
 
 /// No manifest, repo.json, run record or signature is longer.
 pub const MANIFEST_BYTES_MAX: u64 = 16 << 20;
+/// No mark is longer.
+pub const MARK_BYTES_MAX: u64 = 64 << 10;
 /// No `refs.jsonl` is longer: about 600,000 objects, and as long as a store client lets an object be.
 pub const REFS_BYTES_MAX: u64 = 128 << 20;
 

@@ -6,7 +6,6 @@ use dualsync_model::job::ListTask;
 
 use crate::events::Events;
 use crate::failure::Fault;
-use crate::format::MARKS;
 use crate::marks::Marks;
 use crate::points::{Copy, Points};
 use crate::program::summary;
@@ -15,12 +14,12 @@ use crate::repo::Repository;
 /// Runs the task. Findings do not fail it: a list with holes is still the list.
 pub async fn list(repository: &Repository, task: &ListTask, events: &Events) -> Result<Summary, Fault> {
     let points = Points::load(repository).await?;
-    let marks = Marks::of_listing(&repository.objects.list(MARKS).await?);
+    let marks = Marks::load(repository, points.copies.iter().map(|copy| copy.key.as_str()), events).await?;
     let wanted = |source: &SourceName| task.source.as_ref().is_none_or(|only| only == source);
     let copies = points.copies.iter().filter(|copy| wanted(copy.manifest.source()));
     let mut count = 0;
     for copy in copies {
-        let state = if marks.is_marked(&copy.key) { CopyState::Deleting } else { CopyState::Available };
+        let state = if marks.is_proved(&copy.key) { CopyState::Deleting } else { CopyState::Available };
         events.emit(&Event::Point(Box::new(point(copy, state))));
         count += 1;
     }

@@ -54,6 +54,9 @@ pub struct Manifest {
     /// When a manual point may go.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<Timestamp>,
+    /// Who can open *all* that the point needs: recipients of this run, and of every one whose objects it uses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recipients: Vec<String>,
     /// The frozen moment.
     pub snapshot: SnapshotInfo,
     /// What the writer was told to leave out.
@@ -303,6 +306,7 @@ pub(crate) mod tests {
             class: Class::Auto,
             note: None,
             expires: None,
+            recipients: Vec::new(),
             snapshot: SnapshotInfo {
                 id: "s".into(),
                 method: "none".into(),

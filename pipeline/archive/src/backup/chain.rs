@@ -121,7 +121,7 @@ impl Chain {
         let gone = newest.manifest.ledger.iter().filter(|line| !listed.contains(&line_key(line)));
         self.dropped = gone
             .map(|line| {
-                let reason = if marks.is_marked(&line_key(line)) { "marked" } else { "absent" };
+                let reason = if marks.is_proved(&line_key(line)) { "marked" } else { "absent" };
                 Drop { line: line.clone(), reason: reason.to_owned() }
             })
             .collect();
@@ -154,9 +154,10 @@ impl Chain {
         !known && newest <= remembered.sequence
     }
 
-    /// The newest point of `source` that is not marked.
+    /// The newest point of `source` that is not marked by who may sign: else a stranger's mark would have
+    /// everything stored again.
     pub fn parent_line(&self, source: &SourceName, marks: &Marks) -> Option<&LedgerLine> {
-        let own = self.alive.iter().filter(|(key, line)| line.point.source() == source && !marks.is_marked(key));
+        let own = self.alive.iter().filter(|(key, line)| line.point.source() == source && !marks.is_proved(key));
         own.map(|(_, line)| line).max_by_key(|line| line.anchor.sequence)
     }
 

@@ -27,8 +27,8 @@ use crate::backup::state::{State, boot_seconds};
 use crate::backup::upload::SentObjects;
 use crate::events::Events;
 use crate::format::{
-    FORMAT, Folder, MANIFEST_BYTES_MAX, MANIFEST_NAME, MARKS, POINTS, REFS_BYTES_MAX, REFS_NAME, SIGNATURE_NAME,
-    SUMS_NAME, TOMBSTONE_S, VERSION, catalog_key, point_key,
+    FORMAT, Folder, MANIFEST_BYTES_MAX, MANIFEST_NAME, POINTS, REFS_BYTES_MAX, REFS_NAME, SIGNATURE_NAME, SUMS_NAME,
+    TOMBSTONE_S, VERSION, catalog_key, point_key,
 };
 use crate::manifest::{Manifest, Objects as ObjectDigests, SnapshotInfo, Stats, Stored};
 use crate::marks::Marks;
@@ -140,6 +140,8 @@ pub struct Committer<'a> {
     pub task: &'a BackupTask,
     /// Folder of the point.
     pub folder: &'a Folder,
+    /// Who can open all of the point.
+    pub recipients: &'a [String],
     /// Warnings.
     pub events: &'a Events,
 }
@@ -197,7 +199,7 @@ impl Committer<'_> {
             objects.get_exact(&key(SUMS_NAME), prepared.sums_stored).await?;
         }
         let deadline = Deadline::after(grace / 4);
-        let marks = Marks::of_listing(&objects.list(MARKS).await?);
+        let marks = Marks::load(self.repository, [], self.events).await?;
         self.check_marks(&prepared, &marks, grace)?;
         let signature_stored = deadline.keep(objects.put(&key(SIGNATURE_NAME), signature.clone())).await?;
         if read_back {
@@ -220,8 +222,9 @@ impl Committer<'_> {
         if memory.as_ref().is_none_or(|memory| Some(memory.key.as_str()) == known) {
             return Ok(chain);
         }
-        let marks = Marks::of_listing(&self.repository.objects.list(MARKS).await?);
         let listing = self.repository.objects.list(POINTS).await?;
+        let keys = listing.iter().map(|info| info.key.as_str());
+        let marks = Marks::load(self.repository, keys, self.events).await?;
         Chain::load(self.repository, &listing, &marks, None, self.events).await
     }
 
@@ -257,6 +260,7 @@ impl Committer<'_> {
             class: task.class,
             note: task.note.clone(),
             expires: task.expires,
+            recipients: self.recipients.to_vec(),
             snapshot: SnapshotInfo {
                 id: task.snapshot.id.clone(),
                 method: task.snapshot.method.clone(),

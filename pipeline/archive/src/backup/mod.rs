@@ -61,13 +61,13 @@ use crate::catalog::segment::SegmentError;
 use crate::catalog::stream::CatalogError;
 use crate::codec::{Codec, CodecError};
 use crate::events::Events;
-use crate::format::{FORMAT, Folder, HEARTBEAT_S, MARKS, POINTS, VERSION};
+use crate::format::{FORMAT, Folder, HEARTBEAT_S, POINTS, VERSION};
 use crate::globs::{GlobError, Globs};
 use crate::input::Input;
 use crate::marks::Marks;
 use crate::minisign::SecretKey;
 use crate::objects::ObjectError;
-use crate::points::with_causes;
+use crate::points::{Copy, with_causes};
 use crate::program::summary;
 use crate::record;
 use crate::refs::RefsError;
@@ -197,6 +197,7 @@ pub async fn run(
         },
         None => Parent::default(),
     };
+    let recipients = openers(&repository.recipients.to_texts(), parent.copy.as_ref(), events);
     let folder = Folder::new(task.point.time(), random()?);
     let beat = Heartbeat {
         format: FORMAT.to_owned(),
@@ -229,14 +230,37 @@ pub async fn run(
     if input.command().await != Command::Commit {
         return Err(BackupError::Aborted);
     }
-    let committer =
-        Committer { repository: &repository, secret: &secret, state: &state, task, folder: &folder, events };
+    let committer = Committer {
+        repository: &repository,
+        secret: &secret,
+        state: &state,
+        task,
+        folder: &folder,
+        recipients: &recipients,
+        events,
+    };
     let copy = committer.commit(prepared, chain, began, proof::is_needed(&job.target.place)).await?;
     hourly.abort();
     events.emit(&Event::Committed(Committed { manifest: copy.key.clone(), anchor: copy.anchor.clone() }));
 
     let exit = if incomplete > 0 { Exit::Incomplete } else { Exit::Done };
     Ok(Summary { exit_code: exit.code(), items, bytes, incomplete, ..summary(&repository.objects) })
+}
+
+/// Who can open all of a point that shares objects with `parent`. A recipient that came later opens new
+/// objects only, and must not believe to hold a key to the whole.
+fn openers(ours: &[String], parent: Option<&Copy>, events: &Events) -> Vec<String> {
+    let theirs = parent.map(|copy| copy.manifest.recipients.as_slice()).filter(|theirs| !theirs.is_empty());
+    let Some(theirs) = theirs else { return ours.to_vec() };
+    let (all, some): (Vec<_>, Vec<_>) = ours.iter().cloned().partition(|one| theirs.contains(one));
+    if !some.is_empty() {
+        let message = format!(
+            "{} cannot open what older nights stored, and this point uses it: a new repository is sealed to all recipients",
+            some.join(", ")
+        );
+        events.warn("recipients", message, None);
+    }
+    all
 }
 
 /// What is marked, and which points there are.
@@ -246,8 +270,8 @@ async fn look_around(
     task: &BackupTask,
     events: &Events,
 ) -> Result<(Marks, Chain), BackupError> {
-    let marks = Marks::of_listing(&repository.objects.list(MARKS).await?);
     let listing = repository.objects.list(POINTS).await?;
+    let marks = Marks::load(repository, listing.iter().map(|info| info.key.as_str()), events).await?;
     let memory = state.memory();
     let known = memory.as_ref().map(|memory| (memory, &state.cache));
     let chain = Chain::load(repository, &listing, &marks, known, events).await?;

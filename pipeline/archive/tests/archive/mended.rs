@@ -9,7 +9,7 @@ use dualsync_archive::digest::Digest;
 use dualsync_archive_store::contract::Operation;
 use dualsync_archive_store::faulty::FaultyStore;
 use dualsync_model::event::Event;
-use dualsync_model::job::{CheckTask, Depth, InitTask, Task};
+use dualsync_model::job::{CheckTask, Depth, InitTask, Keys, Task};
 
 use crate::site::{COMMIT, Ended, Site, noise, run_on};
 
@@ -178,4 +178,24 @@ async fn a_file_whose_content_is_lost_does_not_stand_under_its_name() {
         assert!(!site.path("out").join(name).exists(), "{name}");
         assert!(site.path("out").join(format!("{name}.incomplete")).exists(), "{name}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recipient_that_comes_later_is_told_not_to_open_everything() {
+    let late = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p";
+    let mut site = Site::new().await;
+    site.write("file", b"content");
+    site.backup().await.summary();
+    for _ in 0..2 {
+        site.night += 1;
+        let mut job = site.job(Task::Backup(Box::new(site.backup_task())));
+        if let Keys::Archive { recipients, .. } = &mut job.keys {
+            recipients.push(late.into());
+        }
+        let store = dualsync_archive_store::open(&job.target, job.now, None).await.unwrap();
+        let night = run_on(&job, store, COMMIT).await;
+        night.summary();
+        assert!(matches!(&night.warnings("recipients")[..], [told] if told.contains(late)), "{:?}", night.events);
+    }
+    assert_eq!(site.backup().await.warnings("recipients"), Vec::<String>::new());
 }

@@ -61,6 +61,8 @@ pub mod seal;
 pub mod codec;
 pub mod digest;
 
+pub mod heap;
+
 pub mod format;
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::io::{BufReader, stdin};
 use std::process::ExitCode;
 
 use dualsync_archive::events::Events;
+use dualsync_archive::heap::return_big_buffers;
 use dualsync_archive::input::Input;
 use dualsync_archive::program::{NAME, run};
 use dualsync_model::outcome::Exit;
@@ -37,6 +38,8 @@ fn main() -> ExitCode {
 }
 
 fn start(verb: &str) -> u8 {
+    // Before the first big buffer; a refusal costs memory and nothing else.
+    let _ = return_big_buffers();
     // Dies with whoever reads the events; where the system refuses, a broken pipe ends it a little later.
     let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM));
     tracing_subscriber::fmt()

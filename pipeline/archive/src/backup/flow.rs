@@ -7,8 +7,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::backup::BackupError;
 
-/// Bytes of unpacked frames on their way. The biggest frame is smaller, so it can always be had.
-const FRAME_BYTES: usize = 40 << 20;
+/// Bytes of unpacked frames on their way. Packed, they take as much again until they are in their
+/// volume. One that is bigger counts as all of it, so it can always be had, and is then alone.
+const FRAME_BYTES: usize = 24 << 20;
 /// Sealed volumes in memory: one that is filled, and those on their way to the store.
 const VOLUMES: usize = 3;
 

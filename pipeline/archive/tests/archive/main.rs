@@ -2,8 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod changes;
+mod faults;
 mod mended;
 mod nights;
 mod recover;
+mod reuse;
 mod site;
 mod stock;

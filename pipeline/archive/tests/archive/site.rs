@@ -11,7 +11,9 @@ use dualsync_archive::keys::KeyRefs;
 use dualsync_archive::program::work_on;
 use dualsync_archive_store::contract::Store;
 use dualsync_model::event::{Event, Summary};
-use dualsync_model::job::{BackupTask, Class, InitTask, Job, Keys, ListTask, Place, Snapshot, Target, Task};
+use dualsync_model::job::{
+    BackupTask, Class, InitTask, Job, Keys, ListTask, Place, RestoreTask, Shape, Snapshot, Target, Task,
+};
 use dualsync_model::time::Timestamp;
 
 /// Collects event lines.
@@ -90,13 +92,39 @@ impl Site {
     pub async fn new() -> Self {
         let mut site = Self::bare();
         let ended = site.run(Task::Init(InitTask::default())).await;
+        site.pin(&ended);
+        site
+    }
+
+    /// Pins the key that `init` printed.
+    pub fn pin(&mut self, ended: &Ended) {
         ended.summary();
         let repository = ended.events.iter().find_map(|event| match event {
             Event::Repository(repository) => Some(repository.clone()),
             _ => None,
         });
-        site.signing_public = repository.unwrap().signing_public;
-        site
+        self.signing_public = repository.unwrap().signing_public;
+    }
+
+    /// Restores the last point into a new folder.
+    pub async fn restore(&self, to: &str) -> PathBuf {
+        let task = RestoreTask {
+            point: self.backup_task().point,
+            to: self.path(to),
+            shape: Shape::Tree,
+            paths: Vec::new(),
+            resume: false,
+            overwrite: false,
+            dry_run: false,
+            kernel_mount: false,
+        };
+        self.run(Task::Restore(task)).await.summary();
+        self.path(to)
+    }
+
+    /// Restores the last point and compares it with the source.
+    pub async fn restore_and_compare(&self, to: &str) {
+        same_tree(&self.source(), &self.restore(to).await);
     }
 
     pub fn path(&self, name: &str) -> PathBuf {

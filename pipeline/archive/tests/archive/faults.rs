@@ -1,0 +1,181 @@
+//! Whatever call of the store fails, whenever the commit does not come: earlier points stay whole, and no
+//! manifest names what is not there.
+
+use std::sync::Arc;
+
+use dualsync_archive_store::contract::{ErrorKind, Key, Store};
+use dualsync_archive_store::faulty::{Fault, FaultyStore};
+use dualsync_archive_store::memory::MemoryStore;
+use dualsync_model::event::Event;
+use dualsync_model::job::{InitTask, ListTask, RestoreTask, Shape, Task};
+use dualsync_model::outcome::Exit;
+
+use crate::site::{COMMIT, Ended, Site, noise, run_on, same_tree};
+
+/// A site whose target is in memory.
+struct Memory {
+    site: Site,
+    store: Arc<MemoryStore>,
+}
+
+impl Memory {
+    async fn new() -> Self {
+        let mut site = Site::bare();
+        let store = Arc::new(MemoryStore::new(site.now()));
+        let ended = run_on(&site.job(Task::Init(InitTask::default())), store.clone(), "").await;
+        site.pin(&ended);
+        Self { site, store }
+    }
+
+    async fn night(&mut self, store: Arc<dyn Store>, input: &'static str) -> Ended {
+        self.site.night += 1;
+        run_on(&self.site.job(Task::Backup(Box::new(self.site.backup_task()))), store, input).await
+    }
+
+    /// Points that `list` gives; it must find nothing wrong.
+    async fn points(&self) -> Vec<String> {
+        let listed = run_on(&self.site.job(Task::List(ListTask::default())), self.store.clone(), "").await;
+        assert_eq!(listed.summary().incomplete, 0, "{:?}", listed.events);
+        let points = listed.events.iter().filter_map(|event| match event {
+            Event::Point(point) => Some(point.point.to_string()),
+            _ => None,
+        });
+        points.collect()
+    }
+
+    /// Every object that a manifest names is there, as long as it should be and with its digest.
+    fn assert_nothing_is_missing(&self) {
+        let is_list = |key: &Key| key.as_str().ends_with("refs.jsonl");
+        for list in self.store.keys().into_iter().filter(is_list) {
+            let manifest: Key = list.as_str().replace("refs.jsonl", "manifest.json").parse().unwrap();
+            if self.store.peek(&manifest).is_none() {
+                continue;
+            }
+            let refs = dualsync_archive::refs::parse_refs(&self.store.peek(&list).unwrap()).unwrap();
+            for one in refs {
+                let stored =
+                    self.store.peek(&one.key.parse().unwrap()).unwrap_or_else(|| panic!("{} is missing", one.key));
+                assert_eq!(
+                    (stored.len() as u64, dualsync_archive::digest::Digest::of(&stored)),
+                    (one.bytes, one.sha256)
+                );
+            }
+        }
+    }
+
+    async fn assert_restorable(&self, point: &str, wanted: &std::path::Path) {
+        let to = tempfile::tempdir().unwrap();
+        let task = RestoreTask {
+            point: point.parse().unwrap(),
+            to: to.path().join("tree"),
+            shape: Shape::Tree,
+            paths: Vec::new(),
+            resume: false,
+            overwrite: false,
+            dry_run: false,
+            kernel_mount: false,
+        };
+        run_on(&self.site.job(Task::Restore(task)), self.store.clone(), "").await.summary();
+        same_tree(wanted, &to.path().join("tree"));
+    }
+}
+
+/// Fails call after call of the second night, until a night has fewer calls than that.
+async fn sweep(fault: Fault) {
+    for call in 0.. {
+        let mut memory = Memory::new().await;
+        memory.site.write("a/first", &noise(1, 200_000));
+        memory.site.write("b", b"before");
+        memory.night(memory.store.clone(), COMMIT).await.summary();
+        let first = memory.site.backup_task().point.to_string();
+        let before = memory.site.path("before");
+        let copied =
+            std::process::Command::new("cp").arg("-a").arg(memory.site.source()).arg(&before).status().unwrap();
+        assert!(copied.success());
+
+        memory.site.write("c/second", &noise(2, 300_000));
+        memory.site.write("b", b"after");
+        let faulty = Arc::new(FaultyStore::at_call(memory.store.clone(), call, fault));
+        let ended = memory.night(faulty.clone(), COMMIT).await;
+        let second = memory.site.backup_task().point.to_string();
+        let points = memory.points().await;
+        memory.assert_nothing_is_missing();
+        assert!(points.contains(&first), "call {call}");
+        memory.assert_restorable(&first, &before).await;
+        if ended.outcome.is_ok() {
+            assert!(points.contains(&second), "call {call}: what is said to be done is done");
+        }
+        if points.contains(&second) {
+            memory.assert_restorable(&second, &memory.site.source()).await;
+        }
+        memory.night(memory.store.clone(), COMMIT).await.summary();
+        memory.assert_nothing_is_missing();
+        if faulty.calls() <= call {
+            assert!(call > 8, "the sweep has swept something: {call}");
+            assert!(ended.outcome.is_ok());
+            return;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whichever_call_fails_no_point_is_lost_and_none_has_holes() {
+    sweep(Fault::Fail(ErrorKind::Denied)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whichever_answer_is_lost_no_point_is_lost_and_none_has_holes() {
+    sweep(Fault::LoseAnswer).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_commit_there_is_no_manifest() {
+    for input in ["", "{\"command\":\"abort\"}\n", "{\"command\":\"commit\"}", "garbage\n"] {
+        let mut memory = Memory::new().await;
+        memory.site.write("file", b"content");
+        let ended = memory.night(memory.store.clone(), input).await;
+        let fault = ended.outcome.as_ref().expect_err(input);
+        assert_eq!((fault.exit(), fault.code()), (Exit::Failed, "aborted"), "{input:?}");
+        assert!(ended.events.iter().any(|event| matches!(event, Event::Prepared(_))));
+        let is_end = |key: &Key| key.as_str().contains("manifest.json");
+        assert!(!memory.store.keys().iter().any(is_end), "{input:?}");
+        assert!(memory.points().await.is_empty());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_point_that_needs_what_is_about_to_be_deleted_is_not_made() {
+    let mut memory = Memory::new().await;
+    memory.site.write("file", &noise(1, 100_000));
+    memory.night(memory.store.clone(), COMMIT).await.summary();
+    let is_volume = |key: &Key| key.as_str().starts_with("volumes/");
+    let volume = memory.store.keys().into_iter().find(is_volume).unwrap();
+    let digest = dualsync_archive::digest::Digest::of(volume.as_str().as_bytes());
+    let mark: Key = format!("marks/{digest}-0001020304050607").parse().unwrap();
+
+    // Marked before the run: the volume is not built on, and its content is stored anew.
+    memory.store.replace(mark.clone(), "{}".into());
+    memory.night(memory.store.clone(), COMMIT).await.summary();
+    let point = memory.site.backup_task().point;
+    let is_list = |key: &Key| key.as_str().ends_with("refs.jsonl") && key.as_str().contains(&point.time().compact());
+    let list = memory.store.keys().into_iter().find(is_list).unwrap();
+    let refs = dualsync_archive::refs::parse_refs(&memory.store.peek(&list).unwrap()).unwrap();
+    assert!(refs.iter().all(|one| one.key != volume.as_str()));
+    memory.assert_restorable(&point.to_string(), &memory.site.source()).await;
+
+    // Marked while the run goes on: there is no point.
+    let newer = memory.store.keys().into_iter().filter(is_volume).find(|key| *key != volume).unwrap();
+    let digest = dualsync_archive::digest::Digest::of(newer.as_str().as_bytes());
+    let mark: Key = format!("marks/{digest}-0001020304050607").parse().unwrap();
+    let (store, marks) = (memory.store.clone(), std::sync::atomic::AtomicU32::new(0));
+    let faulty = FaultyStore::new(memory.store.clone(), move |call| {
+        let is_listing = call.object == "marks/" && marks.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 1;
+        if is_listing {
+            store.replace(mark.clone(), "{}".into());
+        }
+        None
+    });
+    let ended = memory.night(Arc::new(faulty), COMMIT).await;
+    assert_eq!(ended.outcome.expect_err("a marked volume").code(), "marked");
+    assert_eq!(memory.points().await.len(), 2);
+}

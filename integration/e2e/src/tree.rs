@@ -173,9 +173,12 @@ pub fn grow_small_source(source: &Source, bytes: usize) {
 fn make_image(source: &Source) {
     sh("find", &[text(&source.tree), "-exec", "touch", "-d", "2026-01-02 03:04:05 UTC", "{}", "+"]);
     let uuid = "b8f1a1b0-0000-4000-8000-64756c73796e";
+    let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let owner = format!("root_owner={user}:{group}");
     let mut mke2fs = Command::new("mke2fs");
-    // The root directory gets the time of the making: the one that the tree has.
-    mke2fs.env("E2FSPROGS_FAKE_TIME", "1767323045").args(["-q", "-F", "-t", "ext4", "-U", uuid, "-d"]);
+    // The root directory gets the time of the making and root as its owner: let them be the tree's.
+    mke2fs.env("E2FSPROGS_FAKE_TIME", "1767323045");
+    mke2fs.args(["-q", "-F", "-t", "ext4", "-U", uuid, "-E", &owner, "-d"]);
     let _ = Ran::of(mke2fs.args([&source.tree, &source.device]).arg("256M")).exits(0);
 }
 

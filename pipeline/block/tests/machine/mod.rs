@@ -97,10 +97,15 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        // A program that another test just started may hold a descriptor until it is executed.
-        let unmounted = Command::new("umount").arg(&self.0).stderr(Stdio::null()).status();
-        if !unmounted.is_ok_and(|status| status.success()) {
-            let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+        // A program that another test just started may hold a descriptor until it is executed. Only a
+        // real unmount has written everything to the image when it returns: a lazy one is the last resort.
+        let unmounted = || Command::new("umount").arg(&self.0).stderr(Stdio::null()).status();
+        let started = std::time::Instant::now();
+        while !unmounted().is_ok_and(|status| status.success()) {
+            if started.elapsed() > std::time::Duration::from_secs(30) {
+                let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+                return;
+            }
         }
     }
 }

@@ -30,5 +30,7 @@ pub const fn verb(task: &Task) -> &'static str {
         Task::Restore(_) => "restore",
         Task::Check(_) => "check",
         Task::Probe(_) => "probe",
+        Task::Prune(_) => "prune",
+        Task::Evidence(_) => "evidence",
     }
 }

@@ -1,6 +1,8 @@
 //! Hears one writer to its end and keeps what it said.
 
-use dualsync_model::event::{Capability, Event, Finding, Point, Repository, Status, Summary, Warning};
+use dualsync_model::event::{
+    Capability, Event, Evidence, Finding, Point, Pruned, Repository, Retired, Status, Summary, Warning,
+};
 
 use crate::human;
 use crate::writer::{Writer, WriterError};
@@ -14,6 +16,12 @@ pub struct Heard {
     pub points: Vec<Point>,
     /// Of `probe`.
     pub capabilities: Vec<Capability>,
+    /// Of `prune`: what became of each copy.
+    pub retired: Vec<Retired>,
+    /// Of `prune`: the whole.
+    pub pruned: Option<Pruned>,
+    /// Of `evidence`.
+    pub evidence: Vec<Evidence>,
     /// Missing or wrong objects.
     pub findings: Vec<Finding>,
     /// What did not stop the work.
@@ -47,6 +55,9 @@ pub async fn listen(started: Result<Writer, WriterError>, mut progress: impl FnM
             Ok(Event::Point(point)) => heard.points.push(*point),
             Ok(Event::Capability(capability)) => heard.capabilities.push(capability),
             Ok(Event::Finding(finding)) => heard.findings.push(finding),
+            Ok(Event::Retired(retired)) => heard.retired.push(retired),
+            Ok(Event::Pruned(pruned)) => heard.pruned = Some(pruned),
+            Ok(Event::Evidence(evidence)) => heard.evidence.push(evidence),
             Ok(Event::Summary(summary)) => {
                 heard.summary = Some(summary);
                 return heard;

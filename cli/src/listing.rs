@@ -294,6 +294,9 @@ mod tests {
             exclude: vec![],
             note: None,
             expires: None,
+            stored_at: None,
+            live_bytes: None,
+            mark: None,
         }
     }
 

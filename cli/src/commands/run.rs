@@ -130,6 +130,7 @@ async fn start(
         other: remembered(app, source, mechanism.other()),
         remembered: remembered(app, source, mechanism),
         grace_s: app.settings.limits.grace.as_secs(),
+        resend: dualsync_model::job::Resend::default(),
     };
     let target = app.settings.target(source, mechanism);
     app.start(target, source.bandwidth, Task::Backup(Box::new(task))).await

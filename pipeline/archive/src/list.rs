@@ -56,5 +56,8 @@ fn point(copy: &Copy, state: CopyState) -> Point {
         exclude: manifest.exclude.clone(),
         note: manifest.note.clone(),
         expires: manifest.expires,
+        stored_at: None,
+        live_bytes: None,
+        mark: None,
     }
 }

@@ -82,6 +82,8 @@ pub fn task_verb(task: &Task) -> &'static str {
         Task::Restore(_) => "restore",
         Task::Check(_) => "check",
         Task::Probe(_) => "probe",
+        Task::Prune(_) => "prune",
+        Task::Evidence(_) => "evidence",
     }
 }
 
@@ -126,6 +128,7 @@ pub async fn work_on(
             let repository = Repository::open(objects, target, keys).await?;
             check::check(&repository, task, events).await
         }
+        Task::Prune(_) | Task::Evidence(_) => Err(usage("this release cannot do that yet")),
         Task::Probe(_) => {
             let found = dualsync_archive_store::probe(objects.store().as_ref(), job.now).await?;
             let items = found.len() as u64;

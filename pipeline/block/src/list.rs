@@ -67,6 +67,9 @@ fn point(head: &Head, marked: bool) -> Point {
         exclude: description.exclude.clone(),
         note: description.note.clone(),
         expires: description.expires,
+        stored_at: None,
+        live_bytes: None,
+        mark: None,
     }
 }
 

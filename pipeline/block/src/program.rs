@@ -108,6 +108,7 @@ async fn opened(
         Task::Restore(task) => bring_back(&repository, task, events).await,
         Task::Check(task) => look_over(&Access::Opened(repository), task, events).await,
         Task::Facts(task) => tell_facts(&repository, task, &job.state, events).await,
+        Task::Prune(_) | Task::Evidence(_) => Err(Trouble::usage("this release cannot do that yet")),
         Task::Init(_) | Task::Probe(_) => Err(Trouble::usage("this verb opens no repository")),
     }
 }
@@ -194,6 +195,8 @@ fn verb_of(task: &Task) -> &'static str {
         Task::Restore(_) => "restore",
         Task::Check(_) => "check",
         Task::Probe(_) => "probe",
+        Task::Prune(_) => "prune",
+        Task::Evidence(_) => "evidence",
     }
 }
 

@@ -137,6 +137,7 @@ impl Shop {
             other: None,
             remembered: None,
             grace_s: 86_400,
+            resend: dualsync_model::job::Resend::default(),
             point,
         }
     }

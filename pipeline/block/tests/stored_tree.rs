@@ -96,6 +96,7 @@ impl Shop {
             other: None,
             remembered: None,
             grace_s: 86_400,
+            resend: dualsync_model::job::Resend::default(),
             point,
         };
         self.run("backup", Task::Backup(Box::new(task))).summary()

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::fact::Fact;
 use crate::id::PointId;
-use crate::job::{Anchor, Class};
+use crate::job::{Anchor, Class, ReportId};
 use crate::path::RawPath;
 use crate::time::{Date, Timestamp};
 
@@ -35,6 +35,12 @@ pub enum Event {
     Finding(Finding),
     /// `probe`: what the store was seen to do.
     Capability(Capability),
+    /// `prune`: what became of one copy that may go.
+    Retired(Retired),
+    /// `prune`: what the repository holds and what left it; one line, before the summary.
+    Pruned(Pruned),
+    /// `evidence`: one report that is kept.
+    Evidence(Evidence),
     /// The work is done; exit code 0 or 3.
     Summary(Summary),
     /// It is not; any other exit code.
@@ -192,6 +198,100 @@ pub struct Point {
     /// When a manual point may go.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<Timestamp>,
+    /// When the store received the manifest, by its own clock; absent for a store without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored_at: Option<Timestamp>,
+    /// Of `stored_bytes`, what this point really uses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub live_bytes: Option<u64>,
+    /// The proved mark on this copy, when there is one that was not taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mark: Option<PointMark>,
+}
+
+/// A copy is announced to be deleted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PointMark {
+    /// Since when, by the store's clock where it has one.
+    pub since: Timestamp,
+    /// Why, in words.
+    pub reason: String,
+    /// Whether a person asked for it; else the rule did.
+    #[serde(default)]
+    pub asked: bool,
+    /// Whether the deletion has begun: then it cannot be taken back.
+    #[serde(default)]
+    pub deleting: bool,
+}
+
+/// What became of one copy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retired {
+    /// The point.
+    pub point: PointId,
+    /// Key of its manifest.
+    pub manifest: String,
+    /// What.
+    pub action: RetiredAction,
+    /// Why, in words.
+    pub reason: String,
+    /// Since when it is marked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+}
+
+/// What `prune` did with one copy, or would do in a dry run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RetiredAction {
+    /// Marked now: its grace begins.
+    Marked,
+    /// Marked before, and still inside its grace.
+    Waiting,
+    /// Its mark was taken back.
+    Undone,
+    /// Deleted.
+    Deleted,
+    /// Could go, but something needs it now: a run, a restore, or that it is the newest.
+    Kept,
+    /// What was asked for came too late or names another copy.
+    Refused,
+}
+
+/// What a `prune` job found and did. Bytes are stored bytes; objects are packs, maps, volumes, segments and lists.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pruned {
+    /// Objects in the repository before this job.
+    pub objects: u64,
+    /// Their bytes.
+    pub stored_bytes: u64,
+    /// Of these, the bytes that points use which are not marked.
+    pub live_bytes: u64,
+    /// Objects that were marked now, manifests not among them.
+    pub marked_objects: u64,
+    /// Objects that are marked and still inside their grace.
+    pub waiting_objects: u64,
+    /// Their bytes.
+    pub waiting_bytes: u64,
+    /// Objects that were deleted, manifests among them.
+    pub deleted_objects: u64,
+    /// Their bytes.
+    pub deleted_bytes: u64,
+    /// Marks, run records and leftovers of cut-off writes that were cleared away.
+    pub cleared: u64,
+}
+
+/// A report of `verify` as one store keeps it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// Its place in the chain, as its proof tells.
+    #[serde(flatten)]
+    pub report: ReportId,
+    /// Key of its proof.
+    pub object: String,
+    /// What is wrong with it; absent when the proof and every file are good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 /// Something stored that is missing or wrong.
@@ -249,7 +349,7 @@ pub struct Requests {
     pub list: u64,
     /// Look-ups without a body.
     pub head: u64,
-    /// Deletions (scratch objects of `probe`).
+    /// Deletions.
     pub delete: u64,
 }
 

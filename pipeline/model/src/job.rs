@@ -120,6 +120,10 @@ pub enum Task {
     Check(CheckTask),
     /// Tries credentials and capabilities with scratch objects.
     Probe(ProbeTask),
+    /// Marks copies that may go, takes marks back, deletes what was marked for long enough.
+    Prune(PruneTask),
+    /// Keeps the reports of `verify`, or tells which ones are kept.
+    Evidence(EvidenceTask),
 }
 
 /// The task of `init`.
@@ -213,6 +217,25 @@ pub struct BackupTask {
     pub remembered: Option<Anchor>,
     /// Seconds between a mark and its deletion; a reused object marked for more than half of it is sent again.
     pub grace_s: u64,
+    /// When old objects are left behind; the defaults when absent.
+    #[serde(default)]
+    pub resend: Resend,
+}
+
+/// When a run leaves an old pack or volume behind and sends again what it needs of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resend {
+    /// An object of which a run uses less than this share is left behind; 0 (never) to 90 per cent.
+    pub sparse_percent: u8,
+    /// A run sends at most so many bytes again, those of the emptiest objects first.
+    pub bytes_max: u64,
+}
+
+impl Default for Resend {
+    fn default() -> Self {
+        Self { sparse_percent: 50, bytes_max: 16 << 30 }
+    }
 }
 
 /// The task of `facts`.
@@ -297,6 +320,84 @@ pub enum Depth {
 #[serde(deny_unknown_fields)]
 pub struct ProbeTask {}
 
+/// The task of `prune`.
+///
+/// Nothing is deleted by the job that announces it. A job that sweeps deletes a copy only when the copy is in
+/// [`PruneTask::drop`] now *and* was marked at least [`PruneTask::grace_s`] ago; the program itself works out
+/// which other objects nobody needs. What is not in `drop` is kept.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PruneTask {
+    /// Copies that may go: each is marked now, unless it is already.
+    #[serde(default)]
+    pub drop: Vec<Leaving>,
+    /// Keys of manifests whose marks are taken back, where that is still possible.
+    #[serde(default)]
+    pub undo: Vec<String>,
+    /// Delete what is due, mark objects that nobody needs, clear old marks and run records away.
+    #[serde(default)]
+    pub sweep: bool,
+    /// Seconds between a mark and its deletion.
+    pub grace_s: u64,
+    /// Newest manifest of this target that the host remembers; an older store is a rollback, and nothing is deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remembered: Option<Anchor>,
+    /// Say what would be done; put and delete nothing.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// A copy that may go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Leaving {
+    /// The point.
+    pub point: PointId,
+    /// Key of its manifest.
+    pub manifest: String,
+    /// SHA-256 of the manifest's stored bytes, lower-case hex: exactly this one.
+    pub sha256: String,
+    /// Why, in words.
+    pub reason: String,
+    /// Whether a person asked for it; else the rule did.
+    #[serde(default)]
+    pub asked: bool,
+}
+
+/// The task of `evidence`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "act", rename_all = "snake_case", deny_unknown_fields)]
+pub enum EvidenceTask {
+    /// Prints an `evidence` line for each report that is kept here, each proved.
+    List {
+        /// Also writes the files of each good report into `<folder>/<number>/`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        folder: Option<PathBuf>,
+    },
+    /// Keeps one report.
+    Put {
+        /// Its place in the chain.
+        #[serde(flatten)]
+        report: ReportId,
+        /// A folder with `report.json` and its renderings `report.txt` and `report.html`.
+        folder: PathBuf,
+    },
+}
+
+/// One report of the chain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportId {
+    /// Its number, from 1.
+    pub number: u64,
+    /// When it was made.
+    pub at: Timestamp,
+    /// SHA-256 of its `report.json`, lower-case hex.
+    pub sha256: String,
+    /// SHA-256 of the `report.json` before it; absent for number 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<String>,
+}
+
 /// What a writer may be told while it works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case")]
@@ -335,6 +436,14 @@ mod tests {
         ] {
             assert!(serde_json::from_str::<Job>(&JOB.replace(good, bad)).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_report_to_keep_reads_back() {
+        let put = r#"{"verb":"evidence","act":"put","number":2,"at":"2026-11-20T02:00:00Z","sha256":"ab","previous":"cd","folder":"/r"}"#;
+        let task: Task = serde_json::from_str(put).unwrap();
+        assert_eq!(serde_json::to_string(&task).unwrap(), put);
+        assert!(serde_json::from_str::<Task>(&put.replace("\"folder\"", "\"folda\"")).is_err());
     }
 
     #[test]

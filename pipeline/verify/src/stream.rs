@@ -178,7 +178,10 @@ where
                     | Event::Committed(_)
                     | Event::Repository(_)
                     | Event::Point(_)
-                    | Event::Capability(_),
+                    | Event::Capability(_)
+                    | Event::Retired(_)
+                    | Event::Pruned(_)
+                    | Event::Evidence(_),
                 )) => self.broken("it sent a line that does not belong to this job".to_owned()),
             }
         }

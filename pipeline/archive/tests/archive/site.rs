@@ -194,6 +194,7 @@ impl Site {
             other: None,
             remembered: None,
             grace_s: 86_400,
+            resend: dualsync_model::job::Resend::default(),
         }
     }
 

@@ -237,6 +237,7 @@ pub fn task(night: u32, source: &Path) -> BackupTask {
         other: None,
         remembered: None,
         grace_s: 86_400,
+        resend: dualsync_model::job::Resend::default(),
         point,
     }
 }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use crate::country::{Country, Membership};
 use crate::endpoint::Endpoint;
-use crate::providers::{Known, Providers};
+use crate::providers::{Known, Provider, Providers};
 
 /// A target as the configuration claims it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,6 +105,38 @@ pub fn judge(block: &Claim, archive: &Claim, table: &Providers, policy: Policy) 
     findings.push(judge_countries(archive, first.country, second.country));
     findings.push(judge_accounts(block, archive, &first, &second));
     findings
+}
+
+/// How a country was established.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Basis {
+    /// Only the configuration says so.
+    Declared,
+    /// The table knows the place, and no page of the provider confirms the country.
+    Table,
+    /// The table knows the place and the page that confirms its country.
+    Confirmed,
+}
+
+/// How the country of a target was established.
+pub fn basis(claim: &Claim, table: &Providers) -> Basis {
+    match &claim.spot {
+        Spot::Directory(_) => Basis::Declared,
+        Spot::S3 { endpoint, region } => match table.locate(endpoint.host(), region) {
+            Known::Region(_, known) if known.country.is_none() => Basis::Declared,
+            Known::Region(_, known) if known.unconfirmed => Basis::Table,
+            Known::Region(..) => Basis::Confirmed,
+            Known::Provider(_) | Known::Unknown => Basis::Declared,
+        },
+    }
+}
+
+/// Whose endpoint it is, where the table knows it.
+pub fn provider<'a>(endpoint: &Endpoint, region: &str, table: &'a Providers) -> Option<&'a Provider> {
+    match table.locate(endpoint.host(), region) {
+        Known::Region(provider, _) | Known::Provider(provider) => Some(provider),
+        Known::Unknown => None,
+    }
 }
 
 /// What was found out about one target.

@@ -122,6 +122,18 @@ pub struct SourceEntry {
     pub bandwidth: Option<String>,
     /// For each mechanism.
     pub compression: Option<CompressionEntry>,
+    /// Ages from which `status` says that a copy is late.
+    pub status: Option<StatusEntry>,
+}
+
+/// `status = { warn = "28h", critical = "32h" }`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table like { warn = \"28h\", critical = \"32h\" }")]
+pub struct StatusEntry {
+    /// Late.
+    pub warn: Option<String>,
+    /// Too late.
+    pub critical: Option<String>,
 }
 
 /// `snapshot_command = { take = "...", release = "..." }`

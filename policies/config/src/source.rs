@@ -1,6 +1,7 @@
 //! One source: what is read, how it is held still, when, and what is kept of it.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use dualsync_model::id::SourceName;
 use dualsync_rules::mechanism::Mechanism;
@@ -41,6 +42,24 @@ pub struct SourceSettings {
     pub compression_block: String,
     /// The word for the archive writer.
     pub compression_archive: String,
+    /// Ages of the newest good copy from which it is late; `None` for a source that is run by hand and says none.
+    pub status: Option<Thresholds>,
+}
+
+/// Ages from which a newest good copy is late, and too late.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Thresholds {
+    /// A warning.
+    pub warn: Duration,
+    /// Critical.
+    pub critical: Duration,
+}
+
+impl Default for Thresholds {
+    /// Those of a nightly run: four and eight hours late.
+    fn default() -> Self {
+        Self { warn: Duration::from_hours(28), critical: Duration::from_hours(32) }
+    }
 }
 
 /// How a source is held still.
@@ -89,6 +108,7 @@ pub(crate) fn read(index: usize, entry: &SourceEntry) -> Result<SourceSettings, 
         bandwidth: optional(&fields, "bandwidth", entry.bandwidth.as_ref(), units::rate)?,
         compression_block: compression_of(&fields, Mechanism::Block, compression)?,
         compression_archive: compression_of(&fields, Mechanism::Archive, compression)?,
+        status: thresholds(&fields, entry)?,
     })
 }
 
@@ -177,6 +197,21 @@ fn retention(fields: &Fields, entry: Option<&RetentionEntry>) -> Result<Rule, Mi
         max_age: optional(&inner, "max_age", typed.max_age.as_ref(), units::duration)?,
     };
     Rule::new(parts).map_err(|error| fields.wrong("retention", error))
+}
+
+fn thresholds(fields: &Fields, entry: &SourceEntry) -> Result<Option<Thresholds>, Mistake> {
+    let usual = Thresholds::default();
+    let Some(typed) = &entry.status else { return Ok(entry.schedule.is_some().then_some(usual)) };
+    let inner = Fields { key: format!("{}.status", fields.key) };
+    let read = |key: &str, value: Option<&String>, usual: Duration| {
+        optional(&inner, key, value, units::duration).map(|found| found.unwrap_or(usual))
+    };
+    let warn = read("warn", typed.warn.as_ref(), usual.warn)?;
+    let critical = read("critical", typed.critical.as_ref(), usual.critical)?;
+    if warn > critical {
+        return Err(fields.wrong("status", "expected warn not above critical (28h and 32h when not said)"));
+    }
+    Ok(Some(Thresholds { warn, critical }))
 }
 
 fn compression_of(fields: &Fields, mechanism: Mechanism, entry: Option<&CompressionEntry>) -> Result<String, Mistake> {

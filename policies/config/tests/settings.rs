@@ -129,7 +129,7 @@ fn what_is_not_said_has_its_default() {
     assert_eq!(settings.limits.freeze, Duration::from_mins(1));
     assert_eq!(settings.limits.grace, Duration::from_hours(24));
     assert_eq!(source.retention, Rule::CONTRACT);
-    assert_eq!((source.bandwidth, source.schedule.as_ref()), (None, None));
+    assert_eq!((source.bandwidth, source.schedule.as_ref(), source.status), (None, None, None));
     assert_eq!((source.compression_block.as_str(), source.compression_archive.as_str()), ("deflate:1", "zstd:3"));
     let now = "2026-11-20T12:00:00Z".parse().unwrap();
     assert_eq!(settings.business_date(now).to_string(), "2026-11-20");
@@ -375,4 +375,19 @@ fn the_environment_overrides_and_is_named_in_errors() {
     assert!(matches!(&archive.target.place, StorePlace::S3 { bucket, .. } if bucket == "other-bucket"));
     let error = load("DUALSYNC__SOURCE__WEB__BANDWIDTH", "fast").unwrap_err().to_string();
     assert!(error.starts_with("DUALSYNC__SOURCE__WEB__BANDWIDTH: source[0].bandwidth: expected bytes"), "{error}");
+}
+
+#[test]
+fn a_copy_is_late_after_28_and_too_late_after_32_hours_unless_the_source_says_otherwise() {
+    let hours = |text: &str| {
+        let status = parse(text).unwrap().sources[0].status.unwrap();
+        (status.warn.as_secs() / 3600, status.critical.as_secs() / 3600)
+    };
+    let with = |status: &str| full_with("bandwidth = ", &format!("status = {status}\nbandwidth = "));
+    assert_eq!(hours(FULL), (28, 32));
+    assert_eq!(hours(&with("{ warn = \"8d\", critical = \"9d\" }")), (8 * 24, 9 * 24));
+    assert_eq!(hours(&with("{ critical = \"2d\" }")), (28, 48));
+    assert!(message_of(&with("{ critical = \"2h\" }")).contains("source[0].status: expected warn not above critical"));
+    assert!(message_of(&with("{ warn = \"soon\" }")).contains("source[0].status.warn: expected a duration"));
+    assert!(message_of(&with("{ late = \"2h\" }")).contains("source[0].status.late: unknown key"));
 }

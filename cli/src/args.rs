@@ -1,14 +1,20 @@
 //! What may be typed: verbs, options, and the help that teaches them.
 
+mod keys;
+pub use keys::{KeysArgs, KeysVerb, SheetArgs};
+
+mod status;
+pub use status::StatusArgs;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use dualsync_model::slice::Slice;
 
 use crate::mechanism::Mechanism;
+use crate::rotation::Choice;
 
 /// The hidden verb: `dualsync` starts itself with it to hold a freeze.
 pub const WATCHDOG: &str = "__watchdog";
@@ -87,6 +93,10 @@ Examples:
   dualsync check
   dualsync check --json | jq -r 'select(.state == \"fail\") | .detail'")]
     Check,
+    /// Say how each source stands, judged by what the stores hold
+    Status(StatusArgs),
+    /// Show the keys, or hand out the recovery sheet
+    Keys(KeysArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
     /// Print or write the manual pages
@@ -111,9 +121,9 @@ Examples:
   dualsync init --config ./dualsync.toml --preset directories
   dualsync init --sheet /media/usb/recovery-sheet.txt")]
 pub struct InitArgs {
-    /// Write the recovery sheet to a new file (mode 0600) instead of the terminal
-    #[arg(long, value_name = "FILE")]
-    pub sheet: Option<PathBuf>,
+    /// How the recovery sheet is handed out
+    #[command(flatten)]
+    pub sheet: SheetArgs,
     /// The preset to write where there is no configuration
     #[arg(long, value_name = "NAME")]
     pub preset: Option<String>,
@@ -187,14 +197,24 @@ Both programs read their copy back from its store, hash every file anew, and the
 compared entry by entry. What differs is named together with the side that is wrong, where the writers' \
 own notes tell. Then the contract is judged: which dates are there, in which country.
 
-Exit codes: 0 the copies agree, 20 they differ, 21 a copy is damaged or missing, 22 a date is missing.
+--slice today/30, once a night, is the rotation: a thirtieth of the newest points is compared, and the \
+same thirtieth of the stored objects of every kept point is read, so that every stored byte is read in 30 \
+days. The report says how far that is.
+
+Each verify makes one numbered report (JSON, text, one HTML page) that names the one before it and is kept in \
+both stores and under `state/reports`. --evidence reads all of them back and proves the chain.
+
+Exit codes: 0 the copies agree, 20 they differ, 21 a copy is damaged or missing, 22 a date is missing, 23 the \
+chain of reports is broken.
 
 Examples:
   dualsync verify
   dualsync verify web@20261120T020000Z --full
   dualsync verify --latest --slice 3/30
+  dualsync verify --slice today/30
   dualsync verify --all --objects
-  dualsync verify --all --presence")]
+  dualsync verify --all --presence
+  dualsync verify --evidence")]
 pub struct VerifyArgs {
     /// SOURCE@TIME, any unique beginning of it, or SOURCE@latest
     #[arg(value_name = "POINT", conflicts_with_all = ["latest", "all"])]
@@ -205,9 +225,9 @@ pub struct VerifyArgs {
     /// Every point
     #[arg(long)]
     pub all: bool,
-    /// Read the content of a fixed part only, like 3/30
+    /// Read a fixed part only, like 3/30; today/30 is the part of this date, of every kept point
     #[arg(long, value_name = "N/COUNT", conflicts_with_all = ["full", "presence"])]
-    pub slice: Option<Slice>,
+    pub slice: Option<Choice>,
     /// Compare every file, and read every stored object of the point too
     #[arg(long, conflicts_with_all = ["objects", "presence"])]
     pub full: bool,
@@ -217,6 +237,9 @@ pub struct VerifyArgs {
     /// Only check that each stored object is there, with the right size
     #[arg(long)]
     pub presence: bool,
+    /// Read the chain of reports back from both stores and prove it; read no copy
+    #[arg(long, conflicts_with_all = ["point", "latest", "all", "slice", "full", "objects", "presence"])]
+    pub evidence: bool,
 }
 
 /// Which copy to restore from.

@@ -6,6 +6,8 @@ mod completions;
 
 mod init;
 
+mod keys;
+
 mod list;
 
 mod man;
@@ -15,6 +17,8 @@ mod restore;
 mod run;
 
 mod show;
+
+mod status;
 
 mod verify;
 
@@ -32,6 +36,9 @@ use crate::output::Output;
 /// Does what was typed.
 pub fn run(cli: &Cli, output: &Output) -> anyhow::Result<Ending> {
     match &cli.verb {
+        Verb::Status(args) if args.nagios => {
+            Ok(with_writers(cli, &cli.verb, output).unwrap_or_else(|error| status::unknown(output, &error)))
+        }
         Verb::Completions(args) => Ok(completions::run(args, output)),
         Verb::Man(args) => man::run(args, output),
         verb => with_writers(cli, verb, output),
@@ -70,6 +77,8 @@ async fn dispatch(cli: &Cli, verb: &Verb, output: &Output) -> anyhow::Result<End
         Verb::Verify(args) => verify::run(&app, args).await,
         Verb::Restore(args) => restore::run(&app, args).await,
         Verb::Check => check::run(&app).await,
+        Verb::Status(args) => status::run(&app, args).await,
+        Verb::Keys(args) => keys::run(&app, &args.verb).await,
         Verb::Init(_) | Verb::Completions(_) | Verb::Man(_) | Verb::Watchdog(_) => Ok(Ending::done()),
     }
 }

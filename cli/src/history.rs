@@ -3,13 +3,13 @@
 //! It remembers what no store can tell: runs that failed, what verify found and when. Losing it costs
 //! that memory and never data. A line that a crash cut, or that a newer version wrote, is passed over.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::OpenOptions;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use dualsync_model::id::{PointId, RunId};
+use dualsync_model::id::{PointId, RunId, SourceName};
 use dualsync_model::job::Class;
 use dualsync_model::slice::Slice;
 use dualsync_model::time::{Date, Timestamp};
@@ -27,6 +27,10 @@ pub enum Record {
     Finished(Finished),
     /// A verify of one point is over.
     Verified(Verified),
+    /// One slice of the stored objects of every kept point was read back.
+    Rotated(Rotated),
+    /// A restore is over, whole or not.
+    Restored(Restored),
 }
 
 /// The beginning of a run.
@@ -81,8 +85,44 @@ pub struct Verified {
     pub slice: Option<Slice>,
     /// Whether each copy's files were read back to the end, and not only its stored objects looked at.
     pub witnessed: Pair<bool>,
+    /// Whether every stored byte of each copy (of the slice) was read against its digest.
+    #[serde(default)]
+    pub objects: Pair<bool>,
     /// What is wrong with each copy; empty when nothing is.
     pub problems: Pair<Vec<String>>,
+}
+
+/// What a turn of the rotation read: stored objects, each once, whatever number of points needs it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rotated {
+    /// When.
+    pub at: Timestamp,
+    /// The slice of the objects.
+    pub slice: Slice,
+    /// The points whose objects of the slice were read to the end, on each side.
+    pub points: Pair<Vec<PointId>>,
+    /// What is wrong with some of them.
+    pub problems: Pair<BTreeMap<PointId, Vec<String>>>,
+}
+
+/// The end of a restore that wrote something.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restored {
+    /// When it was over.
+    pub at: Timestamp,
+    /// The point.
+    pub point: PointId,
+    /// `block` or `archive`.
+    pub from: String,
+    /// Bytes that were written.
+    pub bytes: u64,
+    /// How long it took, seconds.
+    pub duration_s: u64,
+    /// Whether only some files were asked for.
+    #[serde(default)]
+    pub partial: bool,
+    /// Whether everything that was asked for came back and fitted its digests.
+    pub verified: bool,
 }
 
 /// The file could not be read or written.
@@ -133,12 +173,12 @@ impl History {
             .iter()
             .filter_map(|record| match record {
                 Record::Finished(finished) => Some((&finished.run, finished)),
-                Record::Started(_) | Record::Verified(_) => None,
+                _ => None,
             })
             .collect();
         self.records.iter().filter_map(move |record| match record {
             Record::Started(started) => Some((started, ends.get(&started.run).copied())),
-            Record::Finished(_) | Record::Verified(_) => None,
+            _ => None,
         })
     }
 
@@ -146,23 +186,62 @@ impl History {
     pub fn verified<'a>(&'a self, point: &'a PointId) -> impl Iterator<Item = &'a Verified> {
         self.records.iter().filter_map(move |record| match record {
             Record::Verified(verified) if verified.point == *point => Some(verified),
-            Record::Started(_) | Record::Finished(_) | Record::Verified(_) => None,
+            _ => None,
         })
     }
 
     /// What is known to be wrong with a copy: what verify found since it was last read back whole and
     /// found good. A slice can make a copy bad and never good again.
     pub fn problems(&self, point: &PointId, mechanism: Mechanism) -> Vec<String> {
-        let mut known = Vec::new();
-        for verified in self.verified(point) {
-            let problems = verified.problems.get(mechanism);
-            if *verified.witnessed.get(mechanism) && verified.slice.is_none() {
-                known.clone_from(problems);
-            } else {
-                known.extend(problems.iter().filter(|problem| !known.contains(problem)).cloned().collect::<Vec<_>>());
+        let mut known: Vec<String> = Vec::new();
+        for record in &self.records {
+            let (problems, whole) = match record {
+                Record::Verified(verified) if verified.point == *point => {
+                    let whole = *verified.witnessed.get(mechanism) && verified.slice.is_none();
+                    (verified.problems.get(mechanism).as_slice(), whole)
+                }
+                Record::Rotated(rotated) => match rotated.problems.get(mechanism).get(point) {
+                    Some(problems) => (problems.as_slice(), false),
+                    None => continue,
+                },
+                _ => continue,
+            };
+            if whole {
+                known.clear();
             }
+            let new: Vec<_> = problems.iter().filter(|problem| !known.contains(problem)).cloned().collect();
+            known.extend(new);
         }
         known
+    }
+
+    /// When any point of `source` was last looked at, in whatever depth.
+    pub fn last_verify(&self, source: &SourceName) -> Option<Timestamp> {
+        let of_source = |point: &PointId| point.source() == source;
+        let times = self.records.iter().filter_map(|record| match record {
+            Record::Verified(verified) if of_source(&verified.point) => Some(verified.at),
+            Record::Rotated(rotated) if rotated.points.iter().any(|(_, points)| points.iter().any(of_source)) => {
+                Some(rotated.at)
+            }
+            _ => None,
+        });
+        times.max()
+    }
+
+    /// The turns of the rotation, oldest first.
+    pub fn rotated(&self) -> impl Iterator<Item = &Rotated> {
+        self.records.iter().filter_map(|record| match record {
+            Record::Rotated(rotated) => Some(rotated),
+            _ => None,
+        })
+    }
+
+    /// The restores, oldest first.
+    pub fn restored(&self) -> impl Iterator<Item = &Restored> {
+        self.records.iter().filter_map(|record| match record {
+            Record::Restored(restored) => Some(restored),
+            _ => None,
+        })
     }
 }
 
@@ -211,6 +290,7 @@ mod tests {
             point: "web@20261120T020000Z".parse().unwrap(),
             slice: slice.map(|slice| slice.parse().unwrap()),
             witnessed: Pair { block: witnessed, archive: witnessed },
+            objects: Pair::default(),
             problems: Pair { block: block.iter().map(|text| (*text).to_owned()).collect(), archive: vec![] },
         })
     }
@@ -247,6 +327,30 @@ mod tests {
     #[test]
     fn no_history_is_an_empty_one() {
         assert_eq!(History::read(Path::new("/nonexistent/history.jsonl")).unwrap().runs().count(), 0);
+    }
+
+    #[test]
+    fn a_turn_of_the_rotation_makes_a_copy_bad_and_never_good() {
+        let point = started(1).point;
+        let turn = |block: &[&str]| {
+            let problems = block.iter().map(|text| (*text).to_owned()).collect();
+            Record::Rotated(Rotated {
+                at: Timestamp::from_seconds(0),
+                slice: "1/30".parse().unwrap(),
+                points: Pair { block: vec![point.clone()], archive: vec![] },
+                problems: Pair { block: BTreeMap::from([(point.clone(), problems)]), archive: BTreeMap::new() },
+            })
+        };
+        let check = |records: Vec<Record>, expected: &[&str]| {
+            let lines: Vec<_> = records.iter().map(|record| serde_json::to_string(record).unwrap()).collect();
+            let read: Vec<Record> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+            assert_eq!(read, records);
+            assert_eq!(History::of(records).problems(&point, Mechanism::Block), expected);
+        };
+        check(vec![turn(&["pack"]), turn(&[])], &["pack"]);
+        check(vec![turn(&["pack"]), verified(true, Some("1/3"), &[])], &["pack"]);
+        check(vec![turn(&["pack"]), verified(true, None, &[])], &[]);
+        check(vec![verified(true, None, &[]), turn(&["pack"])], &["pack"]);
     }
 
     #[test]

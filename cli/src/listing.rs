@@ -16,6 +16,9 @@ use crate::history::{CopyRecord, History, Started};
 use crate::mechanism::{Mechanism, Pair};
 use crate::writer::WriterError;
 
+#[cfg(test)]
+pub mod samples;
+
 /// What one target answered.
 #[derive(Debug)]
 pub struct Answer {
@@ -390,6 +393,7 @@ mod tests {
             point: id(20),
             slice: None,
             witnessed: Pair { block: true, archive: true },
+            objects: Pair::default(),
             problems: Pair { block: vec![], archive: vec!["volume 3 is missing".into()] },
         });
         let answers = [answer(Mechanism::Block, &[20]), answer(Mechanism::Archive, &[20])];

@@ -24,6 +24,12 @@ mod listing;
 
 mod retention;
 
+mod rotation;
+
+mod reports;
+
+mod repository;
+
 mod destination;
 
 mod point;
@@ -39,6 +45,8 @@ mod state;
 mod pin;
 
 mod sheet;
+
+mod status;
 
 mod mechanism;
 

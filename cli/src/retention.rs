@@ -53,6 +53,11 @@ pub fn contract(
                 RowState::BeforeStart => ContractState::BeforeStart,
             },
             reason: row.state.to_string(),
+            needs: row.needs.to_string(),
+            point: match &row.state {
+                RowState::Green(point) | RowState::Amber(point, _) => Some(point.clone()),
+                RowState::Red(_) | RowState::BeforeStart => None,
+            },
         };
         plan.side(mechanism).contract.iter().map(row).collect::<Vec<_>>()
     };

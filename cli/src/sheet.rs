@@ -9,11 +9,17 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use dualsync_config::target::TargetSettings;
 use dualsync_model::event::Repository;
 use dualsync_model::job::{Keys, Place, Target};
 use dualsync_model::path::to_base64;
 use dualsync_model::secret::SecretRef;
 use dualsync_model::time::Timestamp;
+use qrcode::render::unicode::Dense1x2;
+use qrcode::{EcLevel, QrCode};
+
+use crate::app::App;
+use crate::args::SheetArgs;
 
 /// No key file is larger.
 const SECRET_BYTES_MAX: u64 = 64 << 10;
@@ -39,8 +45,30 @@ pub struct SheetError {
     source: io::Error,
 }
 
-/// The text of the sheet.
-pub fn write(host: &str, now: Timestamp, entries: &[Entry<'_>]) -> String {
+/// Hands the sheet out to where only a person sees it: a terminal, or a new file.
+pub fn hand_out(app: &App<'_>, args: &SheetArgs, made: &[(&TargetSettings, Repository)]) -> Result<(), SheetError> {
+    let entries: Vec<_> = made
+        .iter()
+        .map(|(target, repository)| Entry {
+            target: &target.target,
+            country: target.claim.country.to_string(),
+            keys: &target.keys,
+            repository,
+        })
+        .collect();
+    if let Some(path) = &args.sheet {
+        save(path, &write(&app.settings.host, app.now, &entries, args.qr))?;
+        app.output.note(&format!("the recovery sheet is in {}: move it away from this host", path.display()));
+    } else if app.output.is_for_eyes() {
+        app.output.say(&write(&app.settings.host, app.now, &entries, args.qr));
+    } else {
+        app.output.note("the recovery sheet holds secrets and was not written to a pipe: use --sheet FILE");
+    }
+    Ok(())
+}
+
+/// The text of the sheet; with `qr` each secret also as a QR code to be scanned from paper.
+pub fn write(host: &str, now: Timestamp, entries: &[Entry<'_>], qr: bool) -> String {
     let mut sheet = format!(
         "DUALSYNC RECOVERY SHEET\n\nHost:     {host}\nWritten:  {}\nVersion:  {}\n\n\
          Whoever holds this sheet and one of the stores can read everything. Keep it away from\n\
@@ -51,7 +79,7 @@ pub fn write(host: &str, now: Timestamp, entries: &[Entry<'_>]) -> String {
         env!("CARGO_PKG_VERSION")
     );
     for entry in entries {
-        entry.write(&mut sheet);
+        entry.write(&mut sheet, qr);
     }
     sheet
 }
@@ -64,7 +92,7 @@ pub fn save(path: &Path, sheet: &str) -> Result<(), SheetError> {
 }
 
 impl Entry<'_> {
-    fn write(&self, sheet: &mut String) {
+    fn write(&self, sheet: &mut String, qr: bool) {
         let mut line = |label: &str, value: &str| {
             // Writing to a String cannot fail.
             let _ = writeln!(sheet, "{}", format!("  {label:<24} {value}").trim_end());
@@ -94,8 +122,14 @@ impl Entry<'_> {
         }
         for (label, secret) in secrets(self.keys) {
             line(label, &secret.to_string());
-            for text in reveal(secret) {
-                line("", &text);
+            let text = reveal(secret);
+            for text in text.lines() {
+                line("", text);
+            }
+            if qr {
+                for text in qr_lines(label, &text) {
+                    line("", &text);
+                }
             }
         }
     }
@@ -124,8 +158,8 @@ fn secrets(keys: &Keys) -> Vec<(&'static str, &SecretRef)> {
     }
 }
 
-/// The lines of a secret; a key that cannot be read says so on the sheet, where a person will see it.
-fn reveal(secret: &SecretRef) -> Vec<String> {
+/// The text of a secret; a key that cannot be read says so on the sheet, where a person will see it.
+fn reveal(secret: &SecretRef) -> String {
     let bytes = match secret {
         SecretRef::File(path) => read(path),
         SecretRef::Systemd(name) => match std::env::var_os("CREDENTIALS_DIRECTORY") {
@@ -133,13 +167,28 @@ fn reveal(secret: &SecretRef) -> Vec<String> {
             None => Err(io::Error::other("$CREDENTIALS_DIRECTORY is not set")),
         },
         SecretRef::Env(name) => std::env::var(name).map(String::into_bytes).map_err(io::Error::other),
-        SecretRef::Command(_) => return vec!["(kept where the command finds it, not printed here)".to_owned()],
+        SecretRef::Command(_) => return "(kept where the command finds it, not printed here)".to_owned(),
     };
     match bytes.map(String::from_utf8) {
-        Ok(Ok(text)) => text.lines().map(str::to_owned).collect(),
-        Ok(Err(binary)) => vec![format!("base64 of the file: {}", to_base64(binary.as_bytes()))],
-        Err(error) => vec![format!("COULD NOT BE READ: {error}")],
+        Ok(Ok(text)) => text,
+        Ok(Err(binary)) => format!("base64 of the file: {}", to_base64(binary.as_bytes())),
+        Err(error) => format!("COULD NOT BE READ: {error}"),
     }
+}
+
+/// A secret as a QR code: ink where the code is dark, so that it can be scanned from white paper. It holds the text
+/// above it, byte for byte, which is the key file.
+fn qr_lines(label: &str, text: &str) -> Vec<String> {
+    // A quarter of the code may be stained or folded away.
+    let code = match QrCode::with_error_correction_level(text, EcLevel::Q) {
+        Ok(code) => code,
+        Err(error) => return vec![format!("(no QR code: {error})")],
+    };
+    let (ink, paper) = (Dense1x2::Light, Dense1x2::Dark);
+    let drawn = code.render::<Dense1x2>().dark_color(ink).light_color(paper).build();
+    let name = label.trim_start_matches("SECRET ");
+    let caption = format!("QR code of the {name}, to be scanned into a file of the same name:");
+    std::iter::once(caption).chain(drawn.lines().map(str::to_owned)).collect()
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
@@ -180,7 +229,7 @@ mod tests {
     fn sheet(key: &SecretRef) -> String {
         let (target, repository, keys) = (target(), repository(), Keys::Block { key: key.clone() });
         let entry = Entry { target: &target, country: "DE".into(), keys: &keys, repository: &repository };
-        write("web-01", Timestamp::from_seconds(0), &[entry])
+        write("web-01", Timestamp::from_seconds(0), &[entry], false)
     }
 
     #[test]

@@ -59,6 +59,11 @@ impl State {
         self.root.join("reports")
     }
 
+    /// What each repository is: ids and public keys, as `init` told.
+    pub fn repositories(&self) -> PathBuf {
+        self.root.join("repositories")
+    }
+
     /// The private folder of the program that serves `target`.
     pub fn writer(&self, target: &str) -> PathBuf {
         self.root.join("targets").join(target)
@@ -71,7 +76,7 @@ impl State {
 
     /// Creates what is missing, for the owner only, and drops the oldest logs.
     pub fn create<'a>(&self, targets: impl Iterator<Item = &'a str>) -> Result<(), StateError> {
-        let folders = [self.anchors(), self.locks(), self.logs(), self.reports()];
+        let folders = [self.anchors(), self.locks(), self.logs(), self.reports(), self.repositories()];
         for path in folders.into_iter().chain(targets.map(|target| self.writer(target))) {
             std::fs::DirBuilder::new()
                 .recursive(true)

@@ -47,10 +47,15 @@ pub async fn run(app: &App<'_>) -> anyhow::Result<Ending> {
     for (name, target) in &app.settings.targets {
         table.target(name, target).await;
     }
-    for row in local::shared(app) {
+    for row in shared(app) {
         table.add(row);
     }
     Ok(table.ending())
+}
+
+/// What both copies of each source still have in common.
+pub fn shared(app: &App<'_>) -> Vec<Row> {
+    local::shared(app)
 }
 
 struct Table<'a> {

@@ -19,8 +19,8 @@ use crate::args::{Global, InitArgs};
 use crate::exit::{Ending, UsageError, judge_writer, with_causes};
 use crate::output::Output;
 use crate::pin::pin;
-use crate::sheet::{self, Entry};
 use crate::writer::WriterError;
+use crate::{repository, sheet};
 
 /// Which of the two it is, the file system says.
 pub async fn run(global: &Global, args: &InitArgs, output: &Output) -> anyhow::Result<Ending> {
@@ -95,7 +95,8 @@ async fn create(app: &App<'_>, args: &InitArgs) -> anyhow::Result<Ending> {
         }
     }
     if endings.is_empty() {
-        hand_out(app, args, &made)?;
+        sheet::hand_out(app, &args.sheet, &made)?;
+        app.output.note("next: `dualsync check`, then `dualsync run`");
     }
     Ok(Ending::all(endings))
 }
@@ -108,6 +109,7 @@ async fn one(app: &App<'_>, target: &TargetSettings) -> Result<Repository, Write
         (None, Some(repository)) => repository,
     };
     let name = target.target.name.as_str();
+    repository::remember(&app.state, name, &repository);
     app.output.json(&TargetLine {
         message_type: "repository",
         target: name,
@@ -150,27 +152,4 @@ fn remember(app: &App<'_>, target: &TargetSettings, repository: &Repository) -> 
             Ok(())
         }
     }
-}
-
-/// The sheet, to where only a person sees it.
-fn hand_out(app: &App<'_>, args: &InitArgs, made: &[(&TargetSettings, Repository)]) -> anyhow::Result<()> {
-    let entries: Vec<_> = made
-        .iter()
-        .map(|(target, repository)| Entry {
-            target: &target.target,
-            country: target.claim.country.to_string(),
-            keys: &target.keys,
-            repository,
-        })
-        .collect();
-    if let Some(path) = &args.sheet {
-        sheet::save(path, &sheet::write(&app.settings.host, app.now, &entries))?;
-        app.output.note(&format!("the recovery sheet is in {}: move it away from this host", path.display()));
-    } else if app.output.is_for_eyes() {
-        app.output.say(&sheet::write(&app.settings.host, app.now, &entries));
-    } else {
-        app.output.note("the recovery sheet holds secrets and was not written to a pipe: use --sheet FILE");
-    }
-    app.output.note("next: `dualsync check`, then `dualsync run`");
-    Ok(())
 }

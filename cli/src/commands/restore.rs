@@ -13,8 +13,10 @@ use serde::Serialize;
 
 use crate::app::App;
 use crate::args::RestoreArgs;
+use crate::clock;
 use crate::destination::{Standing, choose, second, shape};
 use crate::exit::{Ending, UsageError, judge_writer, with_causes};
+use crate::history::{self, Record};
 use crate::human;
 use crate::listen::{Heard, listen, words};
 use crate::listing::Row;
@@ -151,6 +153,26 @@ struct SummaryLine<'a> {
 }
 
 impl Restored {
+    /// A restore that wrote something is a drill, whoever asked for it and why. The data is back whether or not
+    /// that can be written down.
+    fn remember(&self, app: &App<'_>, order: &Order<'_>, summary: &Summary) {
+        if order.args.dry_run {
+            return;
+        }
+        let record = Record::Restored(history::Restored {
+            at: clock::now(),
+            point: order.point.clone(),
+            from: self.mechanism.as_str().to_owned(),
+            bytes: summary.bytes,
+            duration_s: self.duration_s,
+            partial: !order.args.paths.is_empty(),
+            verified: summary.exit_code == 0 && self.heard.findings.is_empty(),
+        });
+        if let Err(error) = history::append(&app.state.history(), &record) {
+            app.output.warn(&with_causes(&error));
+        }
+    }
+
     fn words(&self) -> String {
         let reason = self.heard.error.as_ref().map(|error| with_causes(error)).unwrap_or_default();
         format!("the {} copy could not be restored whole: {reason}", self.mechanism)
@@ -174,6 +196,7 @@ impl Restored {
             findings: &self.heard.findings,
         });
         if let Some(summary) = summary {
+            self.remember(app, order, summary);
             app.output.say(&sentence(order, self.mechanism, summary, self.duration_s));
             if summary.exit_code == Exit::Incomplete.code() {
                 let text = format!("{} could not be restored as they were", human::count(summary.incomplete, "entry"));

@@ -2,17 +2,18 @@
 
 mod examine;
 
-mod evidence;
+mod record;
 
-use std::fs::OpenOptions;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+mod rotate;
 
-use anyhow::Context;
+mod around;
+
+mod chain;
+
 use dualsync_model::event::Point;
 use dualsync_model::id::PointId;
 use dualsync_model::outcome::Exit;
+use dualsync_model::slice::Slice;
 use dualsync_verify::pair::{Copies, pair_up};
 use dualsync_verify::report::{ContractRow, PointReport, Report, Scope, TargetName};
 use dualsync_verify::side::Both;
@@ -21,15 +22,16 @@ use crate::app::App;
 use crate::args::VerifyArgs;
 use crate::commands::list;
 use crate::exit::Ending;
-use crate::history::{self, Record};
+use crate::history::{self, History, Record};
 use crate::listing::{Answer, Row};
 use crate::mechanism::Mechanism;
 use crate::point::{resolve, source_of};
+use crate::rotation::Choice;
 use crate::{clock, retention};
 
-/// What is read, and how deep the stored objects are looked at.
-pub fn scope(args: &VerifyArgs) -> Scope {
-    match args.slice {
+/// What is read.
+pub fn scope(args: &VerifyArgs, slice: Option<Slice>) -> Scope {
+    match slice {
         _ if args.presence => Scope::Presence,
         slice if args.objects => Scope::Objects(slice),
         Some(slice) => Scope::Slice(slice),
@@ -37,10 +39,20 @@ pub fn scope(args: &VerifyArgs) -> Scope {
     }
 }
 
-/// Lists, picks, examines each point, judges the contract, reports.
+/// Whether stored objects are read against their digests, and not only looked for.
+pub const fn is_deep(args: &VerifyArgs) -> bool {
+    args.full || args.objects || args.slice.is_some()
+}
+
+/// Lists, picks, examines each point, judges the contract, reports, keeps the report.
 pub async fn run(app: &App<'_>, args: &VerifyArgs) -> anyhow::Result<Ending> {
     app.settings.check_policy()?;
     app.create_state()?;
+    if args.evidence {
+        return chain::check(app).await;
+    }
+    let today = app.settings.business_date(app.now);
+    let slice = args.slice.map(|choice| choice.on(today));
     let answers = app.list(args.point.as_deref().and_then(source_of).as_ref()).await;
     let rows = app.rows(&answers)?;
     let pairs = pair_up(points(&answers, Mechanism::Block), points(&answers, Mechanism::Archive));
@@ -51,19 +63,28 @@ pub async fn run(app: &App<'_>, args: &VerifyArgs) -> anyhow::Result<Ending> {
             block: holder(&answers, &copies, Mechanism::Block),
             archive: holder(&answers, &copies, Mechanism::Archive),
         };
-        let found = examine::examine(app, args, &copies, &targets).await?;
+        let found = examine::examine(app, args, slice, &copies, &targets).await?;
         let names = Both { block: name(app, targets.block.as_ref()), archive: name(app, targets.archive.as_ref()) };
-        if let Some(report) = PointReport::new(&copies, names, scope(args), found) {
-            history::append(&app.state.history(), &Record::Verified(evidence::of(&report, clock::now())))?;
+        if let Some(report) = PointReport::new(&copies, names, scope(args, slice), found) {
+            let record = record::of(&report, is_deep(args), clock::now());
+            history::append(&app.state.history(), &Record::Verified(record))?;
             points.push(report);
         }
     }
+    let turn = match (args.slice, slice) {
+        (Some(Choice::Today(_)), Some(slice)) if args.point.is_none() => {
+            Some(rotate::turn(app, &answers, &rows, today, slice).await?)
+        }
+        _ => None,
+    };
     // What was just found counts for the contract.
     let rows = app.rows(&answers)?;
-    let report = Report { created_at: clock::now(), points, contract: contract(app, args, &rows)? };
-    let saved = save(app, &report)?;
+    let history = app.history()?;
+    let around = around::gather(app, &answers, &rows, &history, turn).await;
+    let mut report =
+        Report { created_at: clock::now(), points, contract: contract(app, args, &rows, &history), around };
+    chain::keep(app, &mut report).await?;
     app.output.say(report.text().trim_end());
-    app.output.note(&format!("the report is in {}", saved.display()));
     app.output.json(&report.summary());
     Ok(Ending::all(vec![list::ending(&answers), ending(&report)]))
 }
@@ -108,26 +129,10 @@ fn name(app: &App<'_>, target: Option<&String>) -> TargetName {
     TargetName { target, country }
 }
 
-fn contract(app: &App<'_>, args: &VerifyArgs, rows: &[Row]) -> anyhow::Result<Vec<ContractRow>> {
-    let history = app.history()?;
+fn contract(app: &App<'_>, args: &VerifyArgs, rows: &[Row], history: &History) -> Vec<ContractRow> {
     let only = args.point.as_deref().and_then(source_of);
     let sources = app.settings.sources.iter().filter(|source| only.as_ref().is_none_or(|name| source.name == *name));
-    Ok(sources.flat_map(|source| retention::contract(rows, source, &app.settings, &history, app.now)).collect())
-}
-
-/// Keeps text and JSON under `state/reports`; the path of the text.
-fn save(app: &App<'_>, report: &Report) -> anyhow::Result<PathBuf> {
-    let stem = format!("{}-{}", report.created_at.compact(), std::process::id());
-    let write = |extension: &str, bytes: &[u8]| {
-        let path = app.state.reports().join(format!("{stem}.{extension}"));
-        let open = || OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
-        open()
-            .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
-            .with_context(|| format!("the report {} could not be kept", path.display()))?;
-        anyhow::Ok(path)
-    };
-    write("json", &serde_json::to_vec(&report.summary()).context("the report is no JSON")?)?;
-    write("txt", report.text().as_bytes())
+    sources.flat_map(|source| retention::contract(rows, source, &app.settings, history, app.now)).collect()
 }
 
 fn ending(report: &Report) -> Ending {
@@ -142,6 +147,7 @@ fn ending(report: &Report) -> Ending {
     let hint = match worst {
         Exit::Damaged => "restore still works from what is intact; the report names objects and files",
         Exit::Differ => "the report names each difference and the side that is wrong where that is known",
+        Exit::Evidence => "`dualsync verify --evidence` reads the whole chain of reports back",
         Exit::Contract => "`dualsync run` makes the last due date while it has no good point",
         _ => "the report says more",
     };

@@ -17,6 +17,14 @@ mod points;
 
 mod verify;
 
+mod evidence;
+
+mod rotation;
+
+mod status;
+
+mod keys;
+
 mod restore;
 
 mod setup;

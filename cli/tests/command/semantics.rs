@@ -117,6 +117,7 @@ fn the_json_has_every_field_that_the_page_shows() {
     for block in blocks("json") {
         let command = block.remark.strip_prefix("json: ").expect("a remark with the command");
         let site = site(&block.remark);
+        typed(&site, "init --sheet sheet.txt").ends(0);
         typed(&site, "run").ends(0);
         let example = serde_json::from_str(&block.text).unwrap_or_else(|error| panic!("{error}: {}", block.text));
         assert_has(&example, &typed(&site, &format!("{command} --json")).last(), command);

@@ -246,11 +246,34 @@ backup)
     esac ;;
 list)
     test -f "$at/{mechanism}.points" && while read -r point date id; do
-        say '{{"message_type":"point","point":"'$point'","business_date":"'$date'","class":"auto","created_at":"2026-11-20T02:00:00Z","snapshot_id":"'$id'","snapshot_method":"none","frozen":false,"size_bytes":4096,"stored_bytes":2048,"added_bytes":1024,"duration_s":7,"sequence":1,"sha256":"{sha}","manifest":"points/web/x","state":"available"}}'
+        taken=$(printf '%s' "$point" | sed 's/.*@\(....\)\(..\)\(..\)T\(..\)\(..\)\(..\)Z/\1-\2-\3T\4:\5:\6Z/')
+        say '{{"message_type":"point","point":"'$point'","business_date":"'$date'","class":"auto","created_at":"'$taken'","snapshot_id":"'$id'","snapshot_method":"none","frozen":false,"size_bytes":4096,"stored_bytes":2048,"added_bytes":1024,"duration_s":7,"sequence":1,"sha256":"{sha}","manifest":"points/web/x","state":"available"}}'
     done < "$at/{mechanism}.points" ;;
 init) say '{{"message_type":"repository","id":"0123456789abcdef","created":true,"facts":[["key id","beef"]],"recover_sha256":"{sha}"{public}}}' ;;
 facts)
     test -f "$at/facts" && cat "$at/facts" || say '{ROOT}' ;;
+evidence)
+    number=$(printf '%s' "$job" | sed -n 's/.*"number":\([0-9]*\).*/\1/p')
+    case "$job" in
+    *'"act":"put"'*)
+        kept=$(grep "^$number " "$at/{mechanism}.evidence" 2>/dev/null)
+        if test -z "$kept"; then
+            echo "$number $(field at) $(field sha256) $(field previous)" >> "$at/{mechanism}.evidence"
+            mkdir -p "$at/{mechanism}.reports/$number"
+            for file in report.json report.txt report.html; do
+                cp "$(field folder)/$file" "$at/{mechanism}.reports/$number/$file" || exit 1
+            done
+        elif ! printf '%s' "$kept" | grep -q "$(field sha256)"; then
+            say '{{"message_type":"error","exit_code":1,"code":"refused","message":"another report has this number"}}'; exit 1
+        fi ;;
+    *)
+        folder=$(field folder)
+        test -z "$folder" || cp -r "$at/{mechanism}.reports/." "$folder/"
+        test -f "$at/{mechanism}.evidence" && while read -r number time sha previous; do
+            test -z "$previous" || previous=',"previous":"'$previous'"'
+            say '{{"message_type":"evidence","number":'$number',"at":"'$time'","sha256":"'$sha'"'$previous',"object":"evidence/'$number'/proof"}}'
+        done < "$at/{mechanism}.evidence" ;;
+    esac ;;
 probe) say '{{"message_type":"capability","name":"round_trip","state":"enforced","detail":"wrote, read and deleted 1 KiB"}}' ;;
 esac
 say '{SUMMARY}'

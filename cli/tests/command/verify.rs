@@ -23,7 +23,8 @@ impl Site {
 
     fn verbs(&self, mechanism: &str) -> Vec<String> {
         let verb = |job: serde_json::Value| job["task"]["verb"].as_str().unwrap_or_default().to_owned();
-        self.jobs(mechanism).into_iter().map(verb).skip(1).collect()
+        let reads = |verb: &String| !matches!(verb.as_str(), "init" | "evidence");
+        self.jobs(mechanism).into_iter().map(verb).skip(1).filter(reads).collect()
     }
 }
 
@@ -119,19 +120,6 @@ fn each_option_asks_the_programs_for_its_own_depth() {
     check("--slice 3/30", &["check", "facts"], "objects", Some("3/30"));
     check("--objects", &["check"], "objects", None);
     check("--presence", &["check"], "presence", None);
-}
-
-#[test]
-fn the_report_is_kept_as_text_and_json() {
-    let site = with_point();
-    site.verify("").ends(0);
-    let reports: Vec<_> =
-        std::fs::read_dir(site.path("state/reports")).unwrap().map(|entry| entry.unwrap().path()).collect();
-    assert_eq!(reports.len(), 2, "{reports:?}");
-    for report in reports {
-        let text = std::fs::read_to_string(&report).unwrap();
-        assert!(text.contains("agree"), "{text}");
-    }
 }
 
 #[test]

@@ -28,6 +28,16 @@ impl Slice {
         if index >= 1 && index <= count && count <= 10_000 { Some(Self { index, count }) } else { None }
     }
 
+    /// Which one, from 1.
+    pub const fn index(self) -> u32 {
+        self.index
+    }
+
+    /// Of how many.
+    pub const fn count(self) -> u32 {
+        self.count
+    }
+
     /// Whether the thing called `name` (a path, an object's key) lies in this slice.
     pub fn contains(self, name: &[u8]) -> bool {
         let hash = name

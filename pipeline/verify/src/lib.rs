@@ -34,6 +34,8 @@ pub mod verdict;
 
 pub mod examine;
 
+pub mod chain;
+
 pub mod report;
 
 #[cfg(test)]

@@ -1,13 +1,25 @@
-//! The report: what was compared, what came of it, and the dates the contract needs.
+//! The report: what was compared, what came of it, the dates the contract needs, and what stands around.
 //!
-//! Every figure in it comes from the lines that the two programs printed in this job; manifests
-//! give names and digests only. It is plain data: [`Report::summary`] is its JSON,
-//! [`Report::text`] is for people.
+//! Every figure about copies comes from the lines that the two programs printed in this job; manifests
+//! give names and digests only. It is plain data in three forms: [`Report::summary`] is its JSON,
+//! [`Report::text`] and [`Report::full_text`] are for people, [`Report::html`] is for an auditor.
 
 mod summary;
 pub use summary::Summary;
 
 mod text;
+pub use text::bytes;
+
+pub mod around;
+pub use around::Around;
+
+pub mod reading;
+
+pub mod grade;
+
+mod full;
+
+mod html;
 
 use std::fmt;
 
@@ -183,6 +195,10 @@ pub struct ContractRow {
     pub state: ContractState,
     /// Why.
     pub reason: String,
+    /// What the date is needed as: daily, month end, year end.
+    pub needs: String,
+    /// The point that counts for it, or stands in for it.
+    pub point: Option<PointId>,
 }
 
 /// The whole report of one `verify`.
@@ -195,6 +211,9 @@ pub struct Report {
     /// Each date the contract needs.
     #[serde(skip)]
     pub contract: Vec<ContractRow>,
+    /// What stands around it.
+    #[serde(flatten)]
+    pub around: Around,
 }
 
 impl Report {
@@ -212,6 +231,7 @@ impl Report {
         if self.contract.iter().any(|row| row.state == ContractState::Red) {
             exits.push(Exit::Contract);
         }
+        exits.extend(self.around.exits());
         exits.sort_unstable();
         exits.dedup();
         exits

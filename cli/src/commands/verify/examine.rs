@@ -11,6 +11,7 @@ use anyhow::Context;
 use dualsync_model::event::Event;
 use dualsync_model::id::PointId;
 use dualsync_model::job::{CheckTask, Depth, FactsTask, Task};
+use dualsync_model::slice::Slice;
 use dualsync_verify::examine::{Examined, check_only, compare, one_sided};
 use dualsync_verify::exclude::Exclude;
 use dualsync_verify::pair::Copies;
@@ -19,7 +20,7 @@ use dualsync_verify::side::Both;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::spawn_blocking;
 
-use super::scope;
+use super::{is_deep, scope};
 use crate::app::App;
 use crate::args::VerifyArgs;
 use crate::listen::listen;
@@ -37,16 +38,17 @@ type Line = Result<Event, WriterError>;
 pub async fn examine(
     app: &App<'_>,
     args: &VerifyArgs,
+    slice: Option<Slice>,
     copies: &Copies,
     targets: &Both<Option<String>>,
 ) -> anyhow::Result<Examined> {
-    let bench = Bench { app, args, copies, targets };
+    let bench = Bench { app, args, slice, copies, targets };
     let Some(first) = copies.block.as_ref().or(copies.archive.as_ref()) else { return Ok(Examined::default()) };
     let there = Pair::new(|mechanism| copies.get(side_of(mechanism)).is_some());
     let progress = RefCell::new(app.output.progress(&first.point.to_string(), &there));
     let (block, archive) =
         tokio::join!(bench.check(Mechanism::Block, &progress), bench.check(Mechanism::Archive, &progress));
-    if matches!(scope(args), Scope::Objects(_) | Scope::Presence) {
+    if matches!(scope(args, slice), Scope::Objects(_) | Scope::Presence) {
         return Ok(match (block, archive) {
             (Some(block), Some(archive)) => check_only(block.whole().into_iter(), archive.whole().into_iter()),
             (Some(checked), None) => one_sided(side_of(Mechanism::Block), checked.whole().into_iter()),
@@ -84,6 +86,7 @@ impl Checked {
 struct Bench<'a> {
     app: &'a App<'a>,
     args: &'a VerifyArgs,
+    slice: Option<Slice>,
     copies: &'a Copies,
     targets: &'a Both<Option<String>>,
 }
@@ -92,11 +95,11 @@ impl Bench<'_> {
     /// Looks at the stored objects of one copy; `None` where there is none.
     async fn check(&self, mechanism: Mechanism, progress: &RefCell<Progress<'_>>) -> Option<Checked> {
         let point = self.copies.get(side_of(mechanism)).as_ref()?;
-        let deep = self.args.full || self.args.objects || (self.args.slice.is_some() && !self.args.presence);
+        let deep = is_deep(self.args);
         let task = Task::Check(CheckTask {
             point: Some(point.point.clone()),
             depth: if deep { Depth::Objects } else { Depth::Presence },
-            slice: self.args.slice,
+            slice: self.slice,
         });
         let writer = self.start(mechanism, task).await;
         let heard = listen(writer, |status| progress.borrow_mut().update(mechanism, status)).await;
@@ -148,7 +151,7 @@ impl Bench<'_> {
         let (sender, receiver) = channel(LINES_WAITING);
         let task = FactsTask {
             point: point.clone(),
-            slice: self.args.slice,
+            slice: self.slice,
             kernel_mount: self.app.settings.source(point.source().as_str()).is_some(),
         };
         let work = async move {

@@ -28,6 +28,7 @@ impl Report {
             writeln!(out)?;
         }
         self.write_contract(out)?;
+        self.write_turn(out)?;
         writeln!(out, "Verdict: {} (exit {}: {})", self.verdict().as_str(), self.exit().code(), self.exit())
     }
 }
@@ -51,6 +52,23 @@ impl Report {
             }
         }
         writeln!(out)
+    }
+}
+
+impl Report {
+    /// Of a verify that was a turn of the rotation: what it read, and how far the whole is.
+    fn write_turn(&self, out: &mut String) -> fmt::Result {
+        let Some(turn) = &self.around.turn else { return Ok(()) };
+        writeln!(out, "Rotation of {}: part {} of the stored objects of every kept point", turn.date, turn.slice)?;
+        for at in &turn.targets {
+            let result = at.failure.clone().unwrap_or_else(|| format!("{} missing or wrong", at.findings.len()));
+            let read = format!("{} objects of {} points, {}", at.objects, at.points, bytes(at.fetched_bytes));
+            writeln!(out, "  {}: {read}; {result}", at.target)?;
+            for finding in &at.findings {
+                writeln!(out, "    {finding}")?;
+            }
+        }
+        writeln!(out, "Read back: {}\n", self.around.reading.sentence(self.created_at))
     }
 }
 
@@ -142,7 +160,7 @@ impl PointReport {
     }
 }
 
-fn scope(scope: Scope) -> String {
+pub(super) fn scope(scope: Scope) -> String {
     match scope {
         Scope::Full => "every entry and all content, read back from both stores".to_owned(),
         Scope::Slice(slice) => format!("every entry, and the content of slice {slice}, read back from both stores"),
@@ -185,7 +203,7 @@ fn write_difference(out: &mut String, difference: &Difference) -> fmt::Result {
 }
 
 /// The word that JSON has for it, with blanks.
-fn name(word: &impl fmt::Debug) -> String {
+pub(super) fn name(word: &impl fmt::Debug) -> String {
     let mut name = String::new();
     for letter in format!("{word:?}").chars() {
         if letter.is_ascii_uppercase() && !name.is_empty() {
@@ -229,7 +247,7 @@ fn write_one_sided(out: &mut String, what: &str, count: OneSided) -> fmt::Result
 }
 
 /// Bytes in binary units, for people.
-fn bytes(count: u64) -> String {
+pub fn bytes(count: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     let mut tenths = u128::from(count) * 10;
     let mut unit = "B";

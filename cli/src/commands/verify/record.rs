@@ -13,8 +13,9 @@ use crate::retention::side_of;
 /// Most problems of one copy that are remembered; the report has all.
 const PROBLEMS_MAX: usize = 20;
 
-/// The record of one point.
-pub fn of(report: &PointReport, at: Timestamp) -> Verified {
+/// The record of one point; `deep` says whether the stored objects were read, and not only looked for.
+pub fn of(report: &PointReport, deep: bool, at: Timestamp) -> Verified {
+    let complete = |mechanism| report.copies.get(side_of(mechanism)).read.end == End::Complete;
     Verified {
         at,
         point: report.point.clone(),
@@ -23,9 +24,8 @@ pub fn of(report: &PointReport, at: Timestamp) -> Verified {
             Scope::Objects(slice) => slice,
             Scope::Full | Scope::Presence => None,
         },
-        witnessed: Pair::new(|mechanism| {
-            report.compared && report.copies.get(side_of(mechanism)).read.end == End::Complete
-        }),
+        witnessed: Pair::new(|mechanism| report.compared && complete(mechanism)),
+        objects: Pair::new(|mechanism| deep && complete(mechanism)),
         problems: Pair::new(|mechanism| problems(report, mechanism)),
     }
 }
@@ -46,7 +46,11 @@ fn problems(report: &PointReport, mechanism: Mechanism) -> Vec<String> {
         .filter(|difference| difference.kind == Aspect::Damaged && difference.culprit == culprit);
     let objects = objects.map(|finding| human::about(&finding.object, &finding.problem));
     let files = files.map(|difference| human::about(&difference.path.to_string(), &difference.reason));
-    let mut problems: Vec<_> = objects.chain(files).collect();
+    bounded(objects.chain(files).collect())
+}
+
+/// The first of many problems, and how many more there are.
+pub fn bounded(mut problems: Vec<String>) -> Vec<String> {
     let more = problems.len().saturating_sub(PROBLEMS_MAX);
     if more > 0 {
         problems.truncate(PROBLEMS_MAX);
@@ -56,6 +60,6 @@ fn problems(report: &PointReport, mechanism: Mechanism) -> Vec<String> {
 }
 
 /// Objects that nobody needs, and a history that is not whole, are no damage of this copy.
-fn is_damage(kind: &str) -> bool {
+pub fn is_damage(kind: &str) -> bool {
     !matches!(kind, "unexpected" | "rollback" | "chain")
 }

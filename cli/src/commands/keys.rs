@@ -1,0 +1,146 @@
+//! `dualsync keys`: what opens the copies. `list` shows nothing secret, `export` hands the recovery sheet out.
+
+use dualsync_config::target::TargetSettings;
+use dualsync_model::event::Repository;
+use dualsync_model::job::Keys;
+use dualsync_model::secret::SecretRef;
+use serde::Serialize;
+
+use crate::app::App;
+use crate::args::{KeysVerb, SheetArgs};
+use crate::commands::list;
+use crate::exit::{Ending, UsageError, with_causes};
+use crate::repository;
+use crate::sheet;
+
+/// One or the other.
+pub async fn run(app: &App<'_>, verb: &KeysVerb) -> anyhow::Result<Ending> {
+    match verb {
+        KeysVerb::List => show(app).await,
+        KeysVerb::Export(args) => export(app, args).await,
+    }
+}
+
+/// A target with what is known of its repository.
+struct Known<'a> {
+    target: &'a TargetSettings,
+    repository: Option<Repository>,
+}
+
+/// Asks every target; one that is away is told with what was known last.
+async fn known<'a>(app: &'a App<'_>) -> anyhow::Result<(Vec<Known<'a>>, Ending)> {
+    app.settings.check_policy()?;
+    app.create_state()?;
+    let answers = app.list(None).await;
+    let mut all = Vec::new();
+    for target in app.settings.targets.values() {
+        let name = &target.target.name;
+        let answered = answers.iter().any(|answer| answer.target == *name && answer.error.is_none());
+        let asked = if answered {
+            repository::ask(app, target)
+                .await
+                .map_err(|error| app.output.warn(&format!("{name}: {}", with_causes(&error))))
+        } else {
+            Err(())
+        };
+        let repository = asked.ok().or_else(|| repository::remembered(&app.state, name));
+        all.push(Known { target, repository });
+    }
+    Ok((all, list::ending(&answers)))
+}
+
+/// One target of `keys list --json`.
+#[derive(Serialize)]
+struct TargetLine<'a> {
+    message_type: &'static str,
+    target: &'a str,
+    mechanism: &'static str,
+    country: String,
+    repository: Option<&'a str>,
+    facts: &'a [(String, String)],
+    references: Vec<(&'static str, String)>,
+    recipients: &'a [String],
+}
+
+async fn show(app: &App<'_>) -> anyhow::Result<Ending> {
+    let (all, ending) = known(app).await?;
+    for Known { target, repository } in &all {
+        let (name, country) = (target.target.name.as_str(), target.claim.country.to_string());
+        let facts = repository.as_ref().map_or(&[][..], |repository| &repository.facts);
+        app.output.json(&TargetLine {
+            message_type: "keys",
+            target: name,
+            mechanism: target.mechanism.as_str(),
+            country: country.clone(),
+            repository: repository.as_ref().map(|repository| repository.id.as_str()),
+            facts,
+            references: references(&target.keys),
+            recipients: recipients(&target.keys),
+        });
+        let line = |label: &str, value: &str| app.output.say(&format!("  {label:<40} {value}"));
+        app.output.say(&format!("{name}: {country}, {} copies", target.mechanism));
+        match repository {
+            Some(repository) => line("repository", &repository.id),
+            None => line("repository", "not known: the store was never heard"),
+        }
+        for (label, value) in facts.iter().filter(|(label, _)| !label.ends_with("repository id")) {
+            line(label, value);
+        }
+        for (label, reference) in references(&target.keys) {
+            line(label, &reference);
+        }
+        for recipient in recipients(&target.keys) {
+            line("further recipient", recipient);
+        }
+    }
+    app.output.note("nothing above is secret; `dualsync keys export` hands out what is");
+    Ok(ending)
+}
+
+/// Where the secrets are, in the words of the configuration.
+fn references(keys: &Keys) -> Vec<(&'static str, String)> {
+    let told = |label, secret: &SecretRef| {
+        let missing = match secret {
+            SecretRef::File(path) if !path.exists() => " (NOT THERE)",
+            _ => "",
+        };
+        (label, format!("{secret}{missing}"))
+    };
+    match keys {
+        Keys::Block { key } => vec![told("key", key)],
+        Keys::Archive { identity, signing_key, .. } => {
+            vec![told("identity", identity), told("signing_key", signing_key)]
+        }
+    }
+}
+
+fn recipients(keys: &Keys) -> &[String] {
+    match keys {
+        Keys::Block { .. } => &[],
+        Keys::Archive { recipients, .. } => recipients,
+    }
+}
+
+async fn export(app: &App<'_>, args: &SheetArgs) -> anyhow::Result<Ending> {
+    // Before anything is asked: a sheet that cannot be handed out need not be made.
+    if args.sheet.is_none() && !app.output.is_for_eyes() {
+        let message = "the recovery sheet holds secrets, and standard output is no terminal";
+        return Err(UsageError::new(message, "--sheet FILE writes it to a new file that only you can read").into());
+    }
+    let (all, ending) = known(app).await?;
+    let unknown: Vec<_> =
+        all.iter().filter(|known| known.repository.is_none()).map(|known| known.target.target.name.as_str()).collect();
+    if !unknown.is_empty() {
+        let exits = if ending.exits.is_empty() { vec![dualsync_model::outcome::Exit::Failed] } else { ending.exits };
+        let names = unknown.join(", ");
+        return Ok(Ending::with(
+            exits,
+            format!("no sheet was written: the repository of {names} is not known"),
+            "`dualsync init` makes what is missing; a store that is away can be exported once it was heard",
+        ));
+    }
+    let made: Vec<_> = all.iter().filter_map(|known| Some((known.target, known.repository.clone()?))).collect();
+    sheet::hand_out(app, args, &made)?;
+    app.output.json(&serde_json::json!({"message_type": "summary", "sheet": args.sheet, "qr": args.qr}));
+    Ok(ending)
+}

@@ -1,0 +1,92 @@
+//! `dualsync keys`: what may be seen is listed, what must not goes to a file of its own.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use crate::site::{ARCHIVE, BLOCK, Ran, Site};
+
+const SECRET: &str = "very-secret-key";
+
+fn with_keys() -> Site {
+    let site = Site::new();
+    for name in ["block.key", "archive.agekey", "archive.signing"] {
+        fs::write(site.path(name), format!("{SECRET}-{name}\n")).unwrap();
+        fs::set_permissions(site.path(name), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    site
+}
+
+fn shows_no_secret(ran: &Ran) {
+    assert!(!ran.out.contains(SECRET) && !ran.err.contains(SECRET), "{}{}", ran.out, ran.err);
+}
+
+#[test]
+fn list_shows_ids_and_where_the_secrets_are_and_no_secret() {
+    let site = with_keys();
+    let ran = site.run("keys list").ends(0);
+    shows_no_secret(&ran);
+    for text in ["frankfurt: DE, block copies", "0123456789abcdef", "beef", "file:", "block.key", "signing_key"] {
+        assert!(ran.out.contains(text), "{text} is not in\n{}", ran.out);
+    }
+    let lines = site.run("keys list --json").ends(0).lines();
+    assert_eq!((lines.len(), &lines[0]["facts"][0]), (2, &serde_json::json!(["key id", "beef"])));
+}
+
+#[test]
+fn list_creates_nothing_where_a_repository_or_a_key_is_missing() {
+    let site = with_keys();
+    site.good_but(BLOCK, "list", "say '{\"message_type\":\"error\",\"exit_code\":10,\"code\":\"repository_missing\",\"message\":\"no repository\"}'; exit 10");
+    fs::remove_file(site.path("archive.signing")).unwrap();
+    let ran = site.run("keys list").ends(10).tells("archive.signing is not there");
+    assert!(ran.out.contains("NOT THERE") && ran.out.contains("not known"), "{}", ran.out);
+    for mechanism in [BLOCK, ARCHIVE] {
+        assert!(site.jobs(mechanism).iter().all(|job| job["task"]["verb"] != "init"), "{mechanism}");
+    }
+}
+
+#[test]
+fn export_writes_the_sheet_into_a_new_private_file_and_never_into_a_pipe() {
+    let site = with_keys();
+    let path = site.path("sheet.txt");
+    let line = format!("keys export --sheet {}", path.display());
+    shows_no_secret(&site.run(&line).ends(0));
+    let sheet = site.read("sheet.txt");
+    for text in [
+        "very-secret-key-block.key",
+        "very-secret-key-archive.agekey",
+        "very-secret-key-archive.signing",
+        "0123456789abcdef",
+    ] {
+        assert!(sheet.contains(text), "{text}");
+    }
+    assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    site.run(&line).ends(1).tells("could not be written");
+    let piped = site.run("keys export").ends(2).tells("--sheet FILE");
+    shows_no_secret(&piped);
+    shows_no_secret(&site.run("keys export --json").ends(2));
+}
+
+#[test]
+fn a_store_that_is_away_can_be_exported_once_it_was_heard() {
+    let site = with_keys();
+    site.run("keys list").ends(0);
+    site.good_but(
+        ARCHIVE,
+        "list",
+        "say '{\"message_type\":\"error\",\"exit_code\":1,\"code\":\"store\",\"message\":\"no route\"}'; exit 1",
+    );
+    site.run(&format!("keys export --sheet {}", site.path("one.txt").display())).ends(1).tells("no route");
+    assert!(site.read("one.txt").contains("very-secret-key-archive.agekey"));
+    fs::remove_dir_all(site.path("state")).unwrap();
+    let ran = site.run(&format!("keys export --sheet {}", site.path("two.txt").display())).ends(1);
+    assert!(ran.err.contains("the repository of paris is not known") && !site.path("two.txt").exists(), "{}", ran.err);
+}
+
+#[test]
+fn qr_adds_a_code_of_each_secret() {
+    let site = with_keys();
+    site.run(&format!("keys export --qr --sheet {}", site.path("sheet.txt").display())).ends(0);
+    let sheet = site.read("sheet.txt");
+    assert_eq!(sheet.matches("QR code of the ").count(), 3, "{sheet}");
+    assert!(sheet.contains('\u{2588}') && sheet.contains('\u{2580}'));
+}

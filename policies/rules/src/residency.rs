@@ -142,14 +142,28 @@ pub fn provider<'a>(endpoint: &Endpoint, region: &str, table: &'a Providers) -> 
 /// What was found out about one target.
 struct Established {
     country: Country,
-    provider: Option<String>,
+    provider: Option<Account>,
+}
+
+/// With whom an account is.
+struct Account {
+    /// What tells one from another: the table's id, or the free text without its case.
+    id: String,
+    /// How people know it.
+    name: String,
+}
+
+impl Account {
+    fn of(provider: &Provider) -> Self {
+        Self { id: provider.id.clone(), name: provider.name.clone() }
+    }
 }
 
 fn judge_one(claim: &Claim, table: &Providers, policy: Policy, findings: &mut Vec<Finding>) -> Established {
     let (established, finding) = match &claim.spot {
         Spot::Directory(path) => {
             let message = format!("the configuration says that {} lies in {}", path.display(), claim.country);
-            (claimed(claim), (Severity::Declared, message))
+            (claimed(claim, table), (Severity::Declared, message))
         }
         Spot::S3 { endpoint, region } => {
             findings.push(claim.finding(Check::Tls, judge_wire(endpoint)));
@@ -161,8 +175,12 @@ fn judge_one(claim: &Claim, table: &Providers, policy: Policy, findings: &mut Ve
     established
 }
 
-fn claimed(claim: &Claim) -> Established {
-    Established { country: claim.country, provider: claim.provider.as_ref().map(|name| name.to_lowercase()) }
+fn claimed(claim: &Claim, table: &Providers) -> Established {
+    let account = |name: &String| {
+        let id = name.to_lowercase();
+        table.by_id(&id).map_or_else(|| Account { id, name: name.clone() }, Account::of)
+    };
+    Established { country: claim.country, provider: claim.provider.as_ref().map(account) }
 }
 
 fn judge_wire(endpoint: &Endpoint) -> (Severity, String) {
@@ -179,16 +197,19 @@ fn judge_wire(endpoint: &Endpoint) -> (Severity, String) {
 fn locate(claim: &Claim, endpoint: &Endpoint, region: &str, table: &Providers) -> (Established, (Severity, String)) {
     let host = endpoint.host();
     match table.locate(host, region) {
-        Known::Unknown => (claimed(claim), judge_unknown(claim, host, table)),
+        Known::Unknown => (claimed(claim, table), judge_unknown(claim, host, table)),
         Known::Provider(provider) => {
             let message = format!(
                 "{host} belongs to {}, but no region is known for it (region = \"{region}\"), so its country is not established",
                 provider.name
             );
-            (Established { country: claim.country, provider: Some(provider.id.clone()) }, (Severity::Refused, message))
+            (
+                Established { country: claim.country, provider: Some(Account::of(provider)) },
+                (Severity::Refused, message),
+            )
         }
         Known::Region(provider, known) => {
-            let established = |country| Established { country, provider: Some(provider.id.clone()) };
+            let established = |country| Established { country, provider: Some(Account::of(provider)) };
             let place = format!("{host} is {} region {} ({})", provider.name, known.id, known.place);
             let note = known.note.as_ref().map(|note| format!("; {note}")).unwrap_or_default();
             let Some(country) = known.country else {
@@ -265,11 +286,13 @@ fn judge_accounts(block: &Claim, archive: &Claim, first: &Established, second: &
             (Severity::Refused, format!("{} and {} use the same credentials", block.target, archive.target))
         }
         _ => match (&first.provider, &second.provider) {
-            (Some(one), Some(other)) if one == other => (
+            (Some(one), Some(other)) if one.id == other.id => (
                 Severity::Declared,
-                format!("both targets are with {one}; that the accounts differ is the configuration's word"),
+                format!("both targets are with {}; that the accounts differ is the configuration's word", one.name),
             ),
-            (Some(one), Some(other)) => (Severity::Good, format!("the accounts are with {one} and with {other}")),
+            (Some(one), Some(other)) => {
+                (Severity::Good, format!("the accounts are with {} and with {}", one.name, other.name))
+            }
             _ => (
                 Severity::Declared,
                 "that the two targets are different accounts is the configuration's word".to_owned(),

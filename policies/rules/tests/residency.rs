@@ -163,7 +163,7 @@ fn what_only_the_configuration_says_is_shown_as_declared() {
     let found = concerns(&s3("block", "DE", "https://s3.de.one.example", "de"), &other, Policy::default());
     assert_eq!(
         found,
-        ["declared: archive: both targets are with one; that the accounts differ is the configuration's word"]
+        ["declared: archive: both targets are with ONE; that the accounts differ is the configuration's word"]
     );
     let found = concerns(&folder("block", "DE", "/mnt/a"), &folder("archive", "FR", "/mnt/b"), Policy::default());
     assert_eq!(
@@ -174,6 +174,21 @@ fn what_only_the_configuration_says_is_shown_as_declared() {
             "declared: archive: that the two targets are different accounts is the configuration's word",
         ]
     );
+}
+
+#[test]
+fn providers_are_called_by_the_name_of_the_table_or_as_they_were_typed() {
+    let accounts = |block: &Claim, archive: &Claim| {
+        let findings = judge(block, archive, &table(), Policy::default());
+        findings.into_iter().find(|finding| finding.check == Check::Account).unwrap().message
+    };
+    let nas = |name: &str| Claim { provider: Some(name.to_owned()), ..folder("block", "DE", "/mnt/a") };
+    assert_eq!(accounts(&nas("My NAS"), &italian()), "the accounts are with My NAS and with TWO");
+    assert_eq!(accounts(&nas("one"), &italian()), "the accounts are with ONE and with TWO");
+    // The case of a free text makes no second account.
+    let other = Claim { target: "archive".to_owned(), ..nas("my nas") };
+    let other = Claim { spot: Spot::Directory(PathBuf::from("/mnt/b")), ..other };
+    assert!(accounts(&nas("My NAS"), &other).starts_with("both targets are with My NAS; "));
 }
 
 #[test]

@@ -66,12 +66,13 @@ pub enum DropReason {
     Marked,
 }
 
+/// Times to the second: a fraction decides nothing that a person waits for.
 impl fmt::Display for KeepReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let words = match self {
             Self::StandsIn(date) => return write!(f, "stands in for {date}"),
-            Self::Manual(Some(time)) => return write!(f, "manual until {time}"),
-            Self::SecondOfDate(time) => return write!(f, "not the first of its date, goes at {time}"),
+            Self::Manual(Some(time)) => return write!(f, "manual until {}", time.whole_second()),
+            Self::SecondOfDate(time) => return write!(f, "not the first of its date, goes at {}", time.whole_second()),
             Self::Daily => "daily",
             Self::MonthEnd => "month end",
             Self::YearEnd => "year end",
@@ -105,5 +106,18 @@ impl fmt::Display for DropReason {
             Self::Expired => "expired",
             Self::Marked => "marked for deletion",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_told_to_the_second() {
+        let time: Timestamp = "2026-11-20T02:00:00.123456789Z".parse().unwrap();
+        let check = |reason: KeepReason, words: &str| assert_eq!(reason.to_string(), words);
+        check(KeepReason::Manual(Some(time)), "manual until 2026-11-20T02:00:00Z");
+        check(KeepReason::SecondOfDate(time), "not the first of its date, goes at 2026-11-20T02:00:00Z");
     }
 }

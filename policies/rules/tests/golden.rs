@@ -216,4 +216,8 @@ stories! {
     caps
     a_rule_that_shrank
     what_cannot_be_relied_on
+    compared_a_quiet_year
+    compared_an_outage_over_a_month_end
+    compared_a_night_that_came_late
+    compared_forged_points
 }

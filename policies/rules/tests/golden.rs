@@ -24,7 +24,7 @@ use dualsync_model::time::{Date, Timestamp};
 use dualsync_rules::mechanism::Mechanism;
 use dualsync_rules::retention::copy::{Health, StoredCopy};
 use dualsync_rules::retention::facts::Facts;
-use dualsync_rules::retention::plan::{Plan, Verdict, plan};
+use dualsync_rules::retention::plan::{DroppedBefore, Plan, Verdict, plan};
 use dualsync_rules::retention::rule::{Rule, RuleParts};
 use dualsync_rules::schedule::{DUE_TOLERANCE_S, Slot};
 
@@ -138,7 +138,7 @@ fn written(plan: &Plan) -> String {
     for mechanism in Mechanism::BOTH {
         let side = plan.side(mechanism);
         let last = side.last.map_or_else(|| "none".to_owned(), |date| date.to_string());
-        let ask = if side.needs_confirmation(0) { ", asks for confirmation" } else { "" };
+        let ask = if side.large_drop(&DroppedBefore::default()).is_some() { ", asks for confirmation" } else { "" };
         writeln!(text, "\n{mechanism}, last date {last}{ask}").unwrap();
         for decision in &side.decisions {
             let (word, reason) = match &decision.verdict {

@@ -1,8 +1,10 @@
 //! The decisions on both sides: for each copy keep or drop, for each date of the contract its state.
 
+use std::collections::BTreeSet;
+
 use dualsync_model::id::PointId;
 use dualsync_model::job::Class;
-use dualsync_model::time::Date;
+use dualsync_model::time::{Date, Timestamp};
 
 use super::contract::{Row, rows};
 use super::copy::{Distrust, Health, StoredCopy};
@@ -50,6 +52,8 @@ pub struct SidePlan {
     pub contract: Vec<Row>,
     /// Good contract points of the last [`CONFIRMATION_DAYS`] days that stay.
     fresh: usize,
+    /// When these days began.
+    young: Timestamp,
 }
 
 /// The plans of both sides.
@@ -98,7 +102,7 @@ fn side_plan(facts: &Facts<'_>, side: &Side<'_>, other: &Side<'_>, started: Opti
     let decisions: Vec<_> = copies.iter().map(decide).collect();
     let young = facts.now.plus_seconds(-CONFIRMATION_DAYS * 86_400);
     let fresh = copies.iter().filter(|copy| copy.created_at > young && !side.reasons(&copy.point).is_empty()).count();
-    SidePlan { last: side.last, decisions, contract: rows(facts, side, started), fresh }
+    SidePlan { last: side.last, decisions, contract: rows(facts, side, started), fresh, young }
 }
 
 fn verdict(facts: &Facts<'_>, side: &Side<'_>, other: &Side<'_>, copy: &StoredCopy) -> Verdict {
@@ -156,24 +160,44 @@ fn newest_of_both(side: &Side<'_>, other: &Side<'_>) -> Option<Date> {
     side.first.keys().rev().find(|date| other.first.contains_key(date)).copied()
 }
 
+/// What left this side before this plan was made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DroppedBefore {
+    /// Contract points that began to leave in the last [`CONFIRMATION_DAYS`] days without a person's yes.
+    pub recent: BTreeSet<PointId>,
+    /// Points that are leaving already: the plan drops them again and loses nothing more by it.
+    pub leaving: BTreeSet<PointId>,
+}
+
+/// More than a third of the points would be gone within [`CONFIRMATION_DAYS`] days.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LargeDrop {
+    /// Contract points that leave now or left in these days.
+    pub dropped: usize,
+    /// Of so many.
+    pub points: usize,
+}
+
 impl SidePlan {
-    /// Whether a person must say yes: more than a third of the points would be gone within seven days.
+    /// What a person must say yes to: more than a third of the points would be gone within seven days.
     ///
-    /// `dropped_before` are the contract points dropped in the seven days before this plan. Not asked
-    /// for: manual points and points that never counted for their date, and drops that are each made
-    /// up by a good point of these seven days, which is how a small rule moves on every night.
-    pub fn needs_confirmation(&self, dropped_before: usize) -> bool {
-        let leaves = |decision: &&Decision| {
-            let reasons = [DropReason::LeftContract, DropReason::TooMany, DropReason::TooOld];
-            matches!(decision.verdict, Verdict::Drop(reason) if reasons.contains(&reason))
-        };
+    /// Not asked for: manual points, points that never counted for their date, and drops that are made up for,
+    /// which is how a small rule moves on every night: not more leave now than fresh ones stay, and not more left
+    /// in these days than came. A plan that drops nothing new is not asked for either, whatever went before it.
+    pub fn large_drop(&self, before: &DroppedBefore) -> Option<LargeDrop> {
+        let is_loss = |decision: &Decision| matches!(decision.verdict, Verdict::Drop(reason) if reason.is_loss());
         let held = |decision: &&Decision| {
             let gone = [Verdict::Drop(DropReason::Marked), Verdict::Keep(vec![KeepReason::Gone])];
-            decision.class == Class::Auto && !gone.contains(&decision.verdict)
+            decision.class == Class::Auto
+                && !gone.contains(&decision.verdict)
+                && !(is_loss(decision) && before.leaving.contains(&decision.point))
         };
-        let dropped = self.decisions.iter().filter(leaves).count() + dropped_before;
-        let points = self.decisions.iter().filter(held).count() + dropped_before;
-        dropped * 3 > points && dropped > self.fresh
+        let held: Vec<_> = self.decisions.iter().filter(held).collect();
+        let new: Vec<_> = held.iter().filter(|decision| is_loss(decision)).map(|decision| &decision.point).collect();
+        let (dropped, points) = (new.len() + before.recent.len(), held.len() + before.recent.len());
+        let came = new.iter().copied().chain(&before.recent).filter(|point| point.time() > self.young).count();
+        let made_up_for = new.len() <= self.fresh && dropped <= self.fresh + came;
+        (!new.is_empty() && dropped * 3 > points && !made_up_for).then_some(LargeDrop { dropped, points })
     }
 }
 
@@ -181,49 +205,86 @@ impl SidePlan {
 mod tests {
     use super::*;
 
-    fn side(kept: u32, dropped: u32, other: &[Verdict], fresh: usize) -> SidePlan {
-        let verdicts = (0..kept)
-            .map(|_| Verdict::Keep(vec![KeepReason::Daily]))
-            .chain((0..dropped).map(|_| Verdict::Drop(DropReason::LeftContract)))
+    /// The last moment that is not within the seven days.
+    const YOUNG: i64 = 1_000_000;
+
+    /// A point made so many seconds after the seven days began; before them when negative.
+    fn point(after: i64) -> PointId {
+        PointId::new("web".parse().unwrap(), Timestamp::from_seconds(YOUNG + after))
+    }
+
+    /// Points of long ago, the dropped ones first.
+    fn side(kept: usize, dropped: usize, other: &[Verdict], fresh: usize) -> SidePlan {
+        let verdicts = std::iter::repeat_n(Verdict::Drop(DropReason::LeftContract), dropped)
+            .chain(std::iter::repeat_n(Verdict::Keep(vec![KeepReason::Daily]), kept))
             .chain(other.iter().cloned());
-        let date: Date = "2026-11-20".parse().unwrap();
-        let decisions = verdicts.map(|verdict| Decision {
-            point: "web@20261120T010000Z".parse().unwrap(),
-            date,
-            class: Class::Auto,
-            verdict,
-        });
-        SidePlan { last: Some(date), decisions: decisions.collect(), contract: Vec::new(), fresh }
+        let decision = |(before, verdict): (i64, Verdict)| {
+            let point = point(-before);
+            Decision { date: point.time().utc_date(), point, class: Class::Auto, verdict }
+        };
+        let decisions = (0..).zip(verdicts).map(decision).collect();
+        SidePlan { last: None, decisions, contract: Vec::new(), fresh, young: Timestamp::from_seconds(YOUNG) }
+    }
+
+    /// So many that left in the seven days, of which so many were made in them.
+    fn recent(old: i64, young: i64) -> DroppedBefore {
+        let recent = (0..old).map(|at| point(-1000 - at)).chain((1..=young).map(point)).collect();
+        DroppedBefore { recent, ..DroppedBefore::default() }
     }
 
     #[test]
     fn more_than_a_third_within_seven_days_is_asked_for() {
-        let check = |kept, dropped, before, expected| {
-            assert_eq!(side(kept, dropped, &[], 0).needs_confirmation(before), expected, "{kept} {dropped} {before}");
+        let check = |kept, dropped, before, expected: Option<(usize, usize)>| {
+            let expected = expected.map(|(dropped, points)| LargeDrop { dropped, points });
+            let found = side(kept, dropped, &[], 0).large_drop(&recent(before, 0));
+            assert_eq!(found, expected, "{kept} {dropped} {before}");
         };
-        check(12, 0, 0, false);
-        check(12, 6, 0, false);
-        check(12, 7, 0, true);
-        check(12, 1, 5, false);
-        check(12, 1, 6, true);
-        check(1, 1, 0, true);
+        check(12, 0, 0, None);
+        check(12, 6, 0, None);
+        check(12, 7, 0, Some((7, 19)));
+        check(12, 1, 5, None);
+        check(12, 1, 6, Some((7, 19)));
+        check(12, 0, 20, None);
+        check(1, 1, 0, Some((1, 2)));
     }
 
     #[test]
     fn drops_that_new_points_make_up_for_are_not_asked_for() {
-        // daily = 3 in its seventh night: one leaves a night and one comes a night.
-        assert!(!side(3, 1, &[], 7).needs_confirmation(6));
-        assert!(side(3, 2, &[], 7).needs_confirmation(6));
+        // daily = 7: one leaves a night and one comes a night.
+        assert_eq!(side(7, 1, &[], 7).large_drop(&recent(6, 0)), None);
+        // daily = 3: of the six that left this week three were made in it, too.
+        assert_eq!(side(3, 1, &[], 3).large_drop(&recent(3, 3)), None);
+        assert!(side(3, 1, &[], 3).large_drop(&recent(6, 0)).is_some());
+        // A rule that was cut from six to one in the first week of a source loses five points all the same.
+        let mut first_week = side(1, 5, &[], 1);
+        first_week.decisions.iter_mut().zip(1..).for_each(|(decision, after)| decision.point = point(after));
+        assert_eq!(first_week.large_drop(&DroppedBefore::default()), Some(LargeDrop { dropped: 5, points: 6 }));
+    }
+
+    #[test]
+    fn what_is_leaving_already_is_no_new_loss() {
+        let plan = side(6, 4, &[], 0);
+        let leaving = |count| plan.decisions.iter().take(count).map(|decision| decision.point.clone()).collect();
+        let check = |recent, leaving, expected: Option<(usize, usize)>| {
+            let expected = expected.map(|(dropped, points)| LargeDrop { dropped, points });
+            assert_eq!(plan.large_drop(&DroppedBefore { recent, leaving }), expected);
+        };
+        check(BTreeSet::new(), leaving(0), Some((4, 10)));
+        check(BTreeSet::new(), leaving(4), None);
+        check(BTreeSet::new(), leaving(3), None);
+        // Three that began to leave this week, and one more now.
+        check(leaving(3), leaving(3), Some((4, 10)));
     }
 
     #[test]
     fn what_never_counted_is_no_loss() {
+        let none = DroppedBefore::default();
         let never = [DropReason::Expired, DropReason::Marked, DropReason::SecondOfDate].map(Verdict::Drop);
-        assert!(!side(3, 0, &never, 0).needs_confirmation(0));
+        assert_eq!(side(3, 0, &never, 0).large_drop(&none), None);
         let caps = [DropReason::TooMany, DropReason::TooOld].map(Verdict::Drop);
-        assert!(side(3, 0, &caps, 0).needs_confirmation(0));
+        assert!(side(3, 0, &caps, 0).large_drop(&none).is_some());
         // A copy that is gone already does not make the third larger.
         let gone = vec![Verdict::Keep(vec![KeepReason::Gone]); 9];
-        assert!(side(3, 2, &gone, 0).needs_confirmation(0));
+        assert!(side(3, 2, &gone, 0).large_drop(&none).is_some());
     }
 }

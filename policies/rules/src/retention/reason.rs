@@ -66,6 +66,13 @@ pub enum DropReason {
     Marked,
 }
 
+impl DropReason {
+    /// Whether a point that counted for its date leaves, so that a person may have to say yes.
+    pub const fn is_loss(self) -> bool {
+        matches!(self, Self::LeftContract | Self::TooMany | Self::TooOld)
+    }
+}
+
 /// Times to the second: a fraction decides nothing that a person waits for.
 impl fmt::Display for KeepReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -124,6 +124,10 @@ pub struct SourceEntry {
     pub compression: Option<CompressionEntry>,
     /// Ages from which `status` says that a copy is late.
     pub status: Option<StatusEntry>,
+    /// When old objects are left behind.
+    pub resend: Option<ResendEntry>,
+    /// Limits of points on demand.
+    pub manual: Option<ManualEntry>,
 }
 
 /// `status = { warn = "28h", critical = "32h" }`
@@ -134,6 +138,28 @@ pub struct StatusEntry {
     pub warn: Option<String>,
     /// Too late.
     pub critical: Option<String>,
+}
+
+/// `resend = { sparse = "50%", max = "16GiB" }`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table like { sparse = \"50%\", max = \"16GiB\" }")]
+pub struct ResendEntry {
+    /// Stored objects of which a run uses less than this share are left behind.
+    pub sparse: Option<String>,
+    /// A run sends at most so many bytes again.
+    pub max: Option<String>,
+}
+
+/// `manual = { max_points = 10, max_age = "30d", expires = "7d" }`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table like { max_points = 10, max_age = \"30d\", expires = \"7d\" }")]
+pub struct ManualEntry {
+    /// So many at once.
+    pub max_points: Option<u32>,
+    /// The longest `--expires`.
+    pub max_age: Option<String>,
+    /// The expiry where none was given.
+    pub expires: Option<String>,
 }
 
 /// `snapshot_command = { take = "...", release = "..." }`

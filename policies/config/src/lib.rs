@@ -20,6 +20,8 @@ pub mod calendar;
 
 pub mod compression;
 
+pub mod manual;
+
 pub mod units;
 
 pub mod providers;

@@ -4,13 +4,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use dualsync_model::id::SourceName;
+use dualsync_model::job::Resend;
 use dualsync_rules::mechanism::Mechanism;
 use dualsync_rules::retention::rule::{Rule, RuleParts};
 use globset::Glob;
 
 use crate::compression;
 use crate::error::{Mistake, nearest};
-use crate::file::{CompressionEntry, RetentionEntry, SourceEntry};
+use crate::file::{CompressionEntry, ResendEntry, RetentionEntry, SourceEntry};
+use crate::manual::{self, ManualLimits};
 use crate::schedule::Schedule;
 use crate::target::{Fields, absolute};
 use crate::units;
@@ -44,6 +46,10 @@ pub struct SourceSettings {
     pub compression_archive: String,
     /// Ages of the newest good copy from which it is late; `None` for a source that is run by hand and says none.
     pub status: Option<Thresholds>,
+    /// When a run leaves old objects behind.
+    pub resend: Resend,
+    /// Limits of points on demand.
+    pub manual: ManualLimits,
 }
 
 /// Ages from which a newest good copy is late, and too late.
@@ -109,10 +115,12 @@ pub(crate) fn read(index: usize, entry: &SourceEntry) -> Result<SourceSettings, 
         compression_block: compression_of(&fields, Mechanism::Block, compression)?,
         compression_archive: compression_of(&fields, Mechanism::Archive, compression)?,
         status: thresholds(&fields, entry)?,
+        resend: resend(&fields, entry.resend.as_ref())?,
+        manual: manual::read(&fields, entry.manual.as_ref())?,
     })
 }
 
-fn optional<T, E: std::fmt::Display>(
+pub(crate) fn optional<T, E: std::fmt::Display>(
     fields: &Fields,
     key: &str,
     value: Option<&String>,
@@ -212,6 +220,17 @@ fn thresholds(fields: &Fields, entry: &SourceEntry) -> Result<Option<Thresholds>
         return Err(fields.wrong("status", "expected warn not above critical (28h and 32h when not said)"));
     }
     Ok(Some(Thresholds { warn, critical }))
+}
+
+fn resend(fields: &Fields, entry: Option<&ResendEntry>) -> Result<Resend, Mistake> {
+    let usual = Resend::default();
+    let Some(typed) = entry else { return Ok(usual) };
+    let inner = Fields { key: format!("{}.resend", fields.key) };
+    Ok(Resend {
+        sparse_percent: optional(&inner, "sparse", typed.sparse.as_ref(), units::sparse_percent)?
+            .unwrap_or(usual.sparse_percent),
+        bytes_max: optional(&inner, "max", typed.max.as_ref(), units::bytes)?.unwrap_or(usual.bytes_max),
+    })
 }
 
 fn compression_of(fields: &Fields, mechanism: Mechanism, entry: Option<&CompressionEntry>) -> Result<String, Mistake> {

@@ -68,6 +68,16 @@ pub fn rate(text: &str) -> Result<u64, UnitError> {
         .ok_or_else(|| UnitError { text: text.to_owned(), expected: "bytes a second like \"50MiB/s\"" })
 }
 
+/// A share of a stored object: whole per cent from `0%` (never) to `90%`.
+pub fn sparse_percent(text: &str) -> Result<u8, UnitError> {
+    const MOST: u8 = 90;
+    let number = text.strip_suffix('%').filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+    number.and_then(|digits| digits.parse().ok()).filter(|percent| *percent <= MOST).ok_or_else(|| UnitError {
+        text: text.to_owned(),
+        expected: "a share from \"0%\" (never) to \"90%\", like \"50%\"",
+    })
+}
+
 /// `number` (digits, at most three more after a dot) times `unit`, in whole bytes.
 fn scaled(number: &str, unit: u64) -> Option<u64> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
@@ -144,6 +154,16 @@ mod tests {
         for text in ["50MiB", "50/s", "/s", "50MiB/m"] {
             let message = rate(text).unwrap_err().to_string();
             assert_eq!(message, format!("expected bytes a second like \"50MiB/s\", found \"{text}\""));
+        }
+    }
+
+    #[test]
+    fn a_share_stays_below_the_whole() {
+        for (text, expected) in [("0%", 0), ("50%", 50), ("90%", 90)] {
+            assert_eq!(sparse_percent(text), Ok(expected));
+        }
+        for text in ["", "%", "50", "91%", "100%", "-1%", "+5%", "5 %", "0.5%", "300%"] {
+            assert!(sparse_percent(text).is_err(), "{text}");
         }
     }
 

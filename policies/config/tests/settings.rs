@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use dualsync_config::error::Place;
+use dualsync_config::manual::ManualLimits;
 use dualsync_config::source::SnapshotDriver;
 use dualsync_config::{ConfigError, Settings};
-use dualsync_model::job::{Keys, Place as StorePlace};
+use dualsync_model::job::{Keys, Place as StorePlace, Resend};
 use dualsync_rules::mechanism::Mechanism;
 use dualsync_rules::residency::Severity;
 use dualsync_rules::retention::rule::Rule;
@@ -129,6 +130,7 @@ fn what_is_not_said_has_its_default() {
     assert_eq!(settings.limits.freeze, Duration::from_mins(1));
     assert_eq!(settings.limits.grace, Duration::from_hours(24));
     assert_eq!(source.retention, Rule::CONTRACT);
+    assert_eq!((source.resend, source.manual), (Resend::default(), ManualLimits::default()));
     assert_eq!((source.bandwidth, source.schedule.as_ref(), source.status), (None, None, None));
     assert_eq!((source.compression_block.as_str(), source.compression_archive.as_str()), ("deflate:1", "zstd:3"));
     let now = "2026-11-20T12:00:00Z".parse().unwrap();
@@ -317,6 +319,53 @@ fn limits_have_bounds() {
     assert_eq!(message, "dualsync.toml:7: limits.run_total: expected 60 to 2505600 seconds, found \"30d\"");
     assert!(message_of(&with("grace = \"1h\"")).contains("limits.grace"));
     assert!(message_of(&with("freeze = \"0s\"")).contains("limits.freeze: expected a duration"));
+}
+
+/// The documented file with one more line in its source.
+fn with_line(line: &str) -> String {
+    full_with("bandwidth = \"50MiB/s\"\n", &format!("{line}\n"))
+}
+
+#[test]
+fn resend_and_manual_limits_mean_what_they_say() {
+    let source = |line: &str| parse(&with_line(line)).unwrap().sources.remove(0);
+    let check = |line: &str, sparse_percent, bytes_max| {
+        assert_eq!(source(line).resend, Resend { sparse_percent, bytes_max }, "{line}");
+    };
+    check("resend = { sparse = \"30%\", max = \"1GiB\" }", 30, 1 << 30);
+    check("resend = { sparse = \"0%\" }", 0, 16 << 30);
+    check("resend = { max = \"5GB\" }", 50, 5_000_000_000);
+    let days = |days: u64| Duration::from_hours(24 * days);
+    let check = |line: &str, max_points, max_age, expires| {
+        assert_eq!(source(line).manual, ManualLimits { max_points, max_age, expires }, "{line}");
+    };
+    check("manual = { max_points = 0 }", 0, days(30), days(7));
+    check("manual = { max_age = \"90d\", expires = \"60d\" }", 10, days(90), days(60));
+    // The usual expiry gives way to a shorter limit.
+    check("manual = { max_age = \"2d\" }", 10, days(2), days(2));
+}
+
+#[test]
+fn silly_resend_and_manual_limits_are_refused() {
+    let check = |line: &str, expected: &str| {
+        assert_eq!(message_of(&with_line(line)), format!("dualsync.toml:43: source[0].{expected}"));
+    };
+    check(
+        "resend = { sparse = \"95%\" }",
+        "resend.sparse: expected a share from \"0%\" (never) to \"90%\", like \"50%\", found \"95%\"",
+    );
+    check("resend = { max = \"0GiB\" }", "resend.max: expected a size like \"50MiB\" or \"1.5GB\", found \"0GiB\"");
+    check("resend = { spars = \"50%\" }", "resend.spars: unknown key, did you mean \"sparse\"?");
+    check("manual = { max_points = 1001 }", "manual.max_points: expected at most 1000, found 1001");
+    check(
+        "manual = { max_age = \"1d\", expires = \"2d\" }",
+        "manual.expires: expected at most max_age (86400 seconds), found \"2d\"",
+    );
+    check(
+        "manual = { max_age = \"long\" }",
+        "manual.max_age: expected a duration like \"15m\", \"24h\" or \"2d\", found \"long\"",
+    );
+    check("manual = { maxpoints = 3 }", "manual.maxpoints: unknown key, did you mean \"max_points\"?");
 }
 
 #[test]

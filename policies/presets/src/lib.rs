@@ -98,6 +98,9 @@ mod tests {
         assert_eq!(full.limits, plain.limits);
         assert_eq!(full.state, plain.state);
         assert_eq!(full.policy, plain.policy);
+        let source = |settings: &Settings| (settings.sources[0].resend, settings.sources[0].manual);
+        assert!(shown.contains("\nresend") && shown.contains("\nmanual"), "{shown}");
+        assert_eq!(source(&full), source(&plain));
         assert_eq!(full.days.tolerance_s, plain.days.tolerance_s);
     }
 }

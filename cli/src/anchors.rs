@@ -38,6 +38,24 @@ pub fn advance(folder: &Path, target: &str, anchor: &Anchor) -> Result<(), Ancho
     replace(&path, anchor).map_err(|source| AnchorError { path, what: "written", source })
 }
 
+/// Goes back to `newest`, or to nothing, when `leaves` says that the remembered manifest is deleted on purpose.
+pub fn release(
+    folder: &Path,
+    target: &str,
+    leaves: impl Fn(&Anchor) -> bool,
+    newest: Option<&Anchor>,
+) -> Result<(), AnchorError> {
+    if !read(folder, target)?.is_some_and(|known| leaves(&known)) {
+        return Ok(());
+    }
+    let path = file(folder, target);
+    let done = match newest {
+        Some(newest) => replace(&path, newest),
+        None => std::fs::remove_file(&path).and_then(|()| sync_folder(&path)),
+    };
+    done.map_err(|source| AnchorError { path, what: "written", source })
+}
+
 /// Writes beside, syncs, renames: after a crash either the old or the new one is there.
 fn replace(path: &Path, anchor: &Anchor) -> io::Result<()> {
     let beside = path.with_extension(format!("{}.new", std::process::id()));
@@ -45,6 +63,10 @@ fn replace(path: &Path, anchor: &Anchor) -> io::Result<()> {
     stream.write_all(&serde_json::to_vec(anchor)?)?;
     stream.sync_all()?;
     std::fs::rename(&beside, path)?;
+    sync_folder(path)
+}
+
+fn sync_folder(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
@@ -70,6 +92,22 @@ mod tests {
         }
         assert_eq!(read(folder.path(), "frankfurt").unwrap(), None);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file stays");
+    }
+
+    #[test]
+    fn an_anchor_that_is_deleted_on_purpose_gives_way_and_no_other_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let seventh = |known: &Anchor| known.sequence == 7;
+        release(folder.path(), "paris", seventh, None).unwrap();
+        advance(folder.path(), "paris", &anchor(8)).unwrap();
+        release(folder.path(), "paris", seventh, Some(&anchor(6))).unwrap();
+        assert_eq!(read(folder.path(), "paris").unwrap(), Some(anchor(8)));
+        advance(folder.path(), "frankfurt", &anchor(7)).unwrap();
+        release(folder.path(), "frankfurt", seventh, Some(&anchor(6))).unwrap();
+        assert_eq!(read(folder.path(), "frankfurt").unwrap(), Some(anchor(6)));
+        advance(folder.path(), "frankfurt", &anchor(7)).unwrap();
+        release(folder.path(), "frankfurt", seventh, None).unwrap();
+        assert_eq!(read(folder.path(), "frankfurt").unwrap(), None);
     }
 
     #[test]

@@ -3,6 +3,9 @@
 mod keys;
 pub use keys::{KeysArgs, KeysVerb, SheetArgs};
 
+mod leaving;
+pub use leaving::{DeleteArgs, PruneArgs, UndeleteArgs};
+
 mod status;
 pub use status::StatusArgs;
 
@@ -84,6 +87,12 @@ pub enum Verb {
     Verify(VerifyArgs),
     /// Bring a point, or some of its files, back
     Restore(RestoreArgs),
+    /// Mark and delete what left the contract
+    Prune(PruneArgs),
+    /// Delete points, or everything of a source, after a time in which it can be taken back
+    Delete(DeleteArgs),
+    /// Take a deletion back while there is time
+    Undelete(UndeleteArgs),
     /// Try everything that a run needs
     #[command(after_help = "\
 Tries the configuration, the policy, keys, programs, space, snapshot tools and, with a scratch object, both \
@@ -134,6 +143,9 @@ pub struct InitArgs {
 #[command(after_help = "\
 Freezes each source once, lets both programs read that one moment side by side, and commits each copy \
 by itself once the moment is seen to be still valid. When one path fails the other goes on: exit code 4.
+
+A point made with --manual goes after 7 days when nothing else is said; a source may have 10 of them, for 30 \
+days at most (manual = { max_points, max_age, expires } of the source).
 
 Examples:
   dualsync run
@@ -408,7 +420,13 @@ mod tests {
             "list -q -v",
             "restore web@latest",
             "attach",
-            "prune",
+            "prune --only block",
+            "delete",
+            "delete --source web",
+            "delete --all",
+            "delete web@latest --source web --all",
+            "delete web@latest --both --only block",
+            "undelete",
         ] {
             let words = std::iter::once("dualsync").chain(line.split_whitespace());
             assert!(Cli::try_parse_from(words).is_err(), "{line}");

@@ -4,6 +4,8 @@ mod check;
 
 mod completions;
 
+mod delete;
+
 mod init;
 
 mod keys;
@@ -12,6 +14,8 @@ mod list;
 
 mod man;
 
+mod prune;
+
 mod restore;
 
 mod run;
@@ -19,6 +23,8 @@ mod run;
 mod show;
 
 mod status;
+
+mod undelete;
 
 mod verify;
 
@@ -76,6 +82,9 @@ async fn dispatch(cli: &Cli, verb: &Verb, output: &Output) -> anyhow::Result<End
         Verb::Show(args) => show::run(&app, args).await,
         Verb::Verify(args) => verify::run(&app, args).await,
         Verb::Restore(args) => restore::run(&app, args).await,
+        Verb::Prune(args) => Box::pin(prune::run(&app, args)).await,
+        Verb::Delete(args) => Box::pin(delete::run(&app, args)).await,
+        Verb::Undelete(args) => Box::pin(undelete::run(&app, args)).await,
         Verb::Check => check::run(&app).await,
         Verb::Status(args) => status::run(&app, args).await,
         Verb::Keys(args) => keys::run(&app, &args.verb).await,

@@ -3,6 +3,8 @@
 //! It remembers what no store can tell: runs that failed, what verify found and when. Losing it costs
 //! that memory and never data. A line that a crash cut, or that a newer version wrote, is passed over.
 
+mod retired;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fs::OpenOptions;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -15,6 +17,7 @@ use dualsync_model::slice::Slice;
 use dualsync_model::time::{Date, Timestamp};
 use serde::{Deserialize, Serialize};
 
+pub use self::retired::{Began, Ended, Retired, RetiredCopy};
 use crate::mechanism::{Mechanism, Pair};
 
 /// One line.
@@ -31,6 +34,12 @@ pub enum Record {
     Rotated(Rotated),
     /// A restore is over, whole or not.
     Restored(Restored),
+    /// A target was told which copies may go.
+    Retired(Retired),
+    /// The first date of a source: the stores forget it when its points leave.
+    Began(Began),
+    /// Somebody asked for everything of a source to be deleted: what was before it is no past of the source.
+    Ended(Ended),
 }
 
 /// The beginning of a run.

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use dualsync_model::event::{CopyState, Point};
+use dualsync_model::event::{CopyState, Point, PointMark};
 use dualsync_model::id::{PointId, SourceName};
 use dualsync_model::job::Class;
 use dualsync_model::time::{Date, Timestamp};
@@ -74,9 +74,15 @@ pub struct CopyRow {
     pub duration_s: Option<u64>,
     /// When it was last read back and compared.
     pub verified_at: Option<Timestamp>,
+    /// The mark that announces its deletion.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mark: Option<PointMark>,
     /// What is wrong with it, or why it is not there.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<String>,
+    /// Whether it is known to be wrong; a mark hides that from `state`.
+    #[serde(skip)]
+    pub damaged: bool,
     /// The manifest, for `show`.
     #[serde(skip)]
     pub manifest: Option<Point>,
@@ -92,7 +98,9 @@ impl CopyRow {
             added_bytes: None,
             duration_s: None,
             verified_at: None,
+            mark: None,
             problems: Vec::new(),
+            damaged: false,
             manifest: None,
         }
     }
@@ -151,8 +159,23 @@ pub fn merge(
         let in_work = finished.is_none() && running(started.point.source());
         mark(&mut rows, started, finished.map(|end| &end.copies), in_work);
     }
+    for row in &mut rows {
+        explain_deleted(row, history);
+    }
     rows.sort_by_key(|row| (row.point.time(), row.point.clone()));
     rows
+}
+
+/// A copy that is not there because it was deleted is no riddle.
+fn explain_deleted(row: &mut Row, history: &History) {
+    for mechanism in Mechanism::BOTH {
+        let copy = row.copies.get_mut(mechanism);
+        if copy.state == CopyState::Missing
+            && let Some((at, reason)) = history.deleted(&row.point, mechanism)
+        {
+            copy.problems.push(format!("deleted at {}: {reason}", at.whole_second()));
+        }
+    }
 }
 
 fn row(id: &PointId, pair: &Found<'_>, history: &History, absent: impl Fn(Mechanism) -> CopyRow) -> Option<Row> {
@@ -186,9 +209,9 @@ fn row(id: &PointId, pair: &Found<'_>, history: &History, absent: impl Fn(Mechan
 
 fn present(answer: &Answer, point: &Point, history: &History) -> CopyRow {
     let problems = history.problems(&point.point, answer.mechanism);
-    let damaged = point.state == CopyState::Available && !problems.is_empty();
+    let damaged = point.state == CopyState::Damaged || !problems.is_empty();
     CopyRow {
-        state: if damaged { CopyState::Damaged } else { point.state },
+        state: if damaged && point.state == CopyState::Available { CopyState::Damaged } else { point.state },
         target: Some(answer.target.clone()),
         stored_bytes: Some(point.stored_bytes),
         added_bytes: Some(point.added_bytes),
@@ -198,7 +221,9 @@ fn present(answer: &Answer, point: &Point, history: &History) -> CopyRow {
             .filter(|verified| *verified.witnessed.get(answer.mechanism))
             .map(|verified| verified.at)
             .last(),
+        mark: point.mark.clone(),
         problems,
+        damaged,
         manifest: Some(point.clone()),
     }
 }
@@ -266,11 +291,12 @@ fn in_creation(started: &Started) -> Row {
 
 #[cfg(test)]
 mod tests {
+    use dualsync_model::event::RetiredAction;
     use dualsync_model::id::RunId;
     use dualsync_model::job::Anchor;
 
     use super::*;
-    use crate::history::{Finished, Record, Verified};
+    use crate::history::{Finished, Record, Retired, RetiredCopy, Verified};
 
     fn id(day: u8) -> PointId {
         format!("web@202611{day:02}T020000Z").parse().unwrap()
@@ -399,6 +425,28 @@ mod tests {
         let answers = [answer(Mechanism::Block, &[20]), answer(Mechanism::Archive, &[20])];
         let rows = check(&answers, vec![verified], false, &[(20, CopyState::Available, CopyState::Damaged)]);
         assert_eq!(rows[0].copies.block.verified_at, Some(Timestamp::from_seconds(77)));
+    }
+
+    #[test]
+    fn a_copy_that_was_deleted_says_when_and_why() {
+        let copy = RetiredCopy {
+            point: id(20),
+            action: RetiredAction::Deleted,
+            reason: "left the contract".into(),
+            loss: true,
+            confirmed: false,
+        };
+        let record = Record::Retired(Retired {
+            at: id(21).time(),
+            target: "block-home".into(),
+            mechanism: Mechanism::Block,
+            copies: vec![copy],
+            deleted_bytes: 0,
+            stored_bytes: 0,
+        });
+        let answers = [answer(Mechanism::Block, &[]), answer(Mechanism::Archive, &[20])];
+        let rows = check(&answers, vec![record], false, &[(20, CopyState::Missing, CopyState::Available)]);
+        assert_eq!(rows[0].copies.block.problems, ["deleted at 2026-11-21T02:00:00Z: left the contract"]);
     }
 
     #[test]

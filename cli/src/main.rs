@@ -30,6 +30,12 @@ mod reports;
 
 mod repository;
 
+mod leaving;
+
+mod retire;
+
+mod outcome;
+
 mod destination;
 
 mod point;

@@ -1,7 +1,7 @@
 //! The two mechanisms by name, and a pair of anything that both have.
 
 pub use dualsync_rules::mechanism::Mechanism;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// One thing for each mechanism.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,5 +37,23 @@ impl<T> Pair<T> {
     /// Both with their mechanism.
     pub fn iter(&self) -> impl Iterator<Item = (Mechanism, &T)> {
         Mechanism::BOTH.into_iter().map(|mechanism| (mechanism, self.get(mechanism)))
+    }
+}
+
+/// A mechanism as its word, for `#[serde(with = "word")]`.
+pub mod word {
+    use super::{Deserialize, Deserializer, Mechanism, Serializer, de};
+
+    /// Writes the word.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+    pub fn serialize<S: Serializer>(mechanism: &Mechanism, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(mechanism.as_str())
+    }
+
+    /// Reads it.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Mechanism, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let known = Mechanism::BOTH.into_iter().find(|mechanism| mechanism.as_str() == text);
+        known.ok_or_else(|| de::Error::custom(format!("'{text}' is no mechanism")))
     }
 }

@@ -176,19 +176,30 @@ impl Output {
         self.err(&serde_json::to_string(value).unwrap_or_default());
     }
 
-    /// Asks on the terminal; `None` where there is nobody to ask. A signal that comes instead of an answer
-    /// is heard: the thread that waits is another one.
+    /// Asks on the terminal; `None` where there is nobody to ask.
     pub async fn ask(&self, question: &str) -> Option<bool> {
+        let answer = self.answer(&format!("{question} [y/N] ")).await?;
+        Some(matches!(answer.to_ascii_lowercase().as_str(), "y" | "yes"))
+    }
+
+    /// Asks for a word to be typed, for what cannot be made good again; `None` where there is nobody to ask.
+    pub async fn ask_for_word(&self, question: &str, word: &str) -> Option<bool> {
+        let answer = self.answer(&format!("{question} Type {word} to go on: ")).await?;
+        Some(answer == word)
+    }
+
+    /// A line from the terminal. A signal that comes instead is heard: the thread that waits is another one.
+    async fn answer(&self, question: &str) -> Option<String> {
         if self.json || !io::stdin().is_terminal() || !io::stderr().is_terminal() {
             return None;
         }
-        let _ = write!(io::stderr(), "{question} [y/N] ");
+        let _ = write!(io::stderr(), "{question}");
         let answer = tokio::task::spawn_blocking(|| {
             let mut answer = String::new();
             io::stdin().read_line(&mut answer).map(|_| answer)
         });
         let answer = answer.await.ok()?.ok()?;
-        Some(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+        Some(answer.trim().to_owned())
     }
 
     /// Progress of the sides that work.

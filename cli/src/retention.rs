@@ -4,7 +4,6 @@
 
 use dualsync_config::Settings;
 use dualsync_config::source::SourceSettings;
-use dualsync_model::job::Class;
 use dualsync_model::time::Timestamp;
 use dualsync_rules::retention::contract::{self, RowState};
 use dualsync_rules::retention::copy::{Health, StoredCopy};
@@ -14,8 +13,9 @@ use dualsync_rules::schedule::Slot;
 use dualsync_verify::report::{ContractRow, ContractState};
 use dualsync_verify::side::Side;
 
-use crate::history::{Finished, History};
-use crate::listing::Row;
+use crate::app::App;
+use crate::history::{self, Began, History, Record};
+use crate::listing::{CopyRow, Row};
 use crate::mechanism::Mechanism;
 
 const DAY_S: i64 = 86_400;
@@ -72,24 +72,28 @@ pub const fn side_of(mechanism: Mechanism) -> Side {
     }
 }
 
-fn plan_of(rows: &[Row], source: &SourceSettings, settings: &Settings, history: &History, now: Timestamp) -> Plan {
+/// The decisions about every copy of `source`.
+pub fn plan_of(rows: &[Row], source: &SourceSettings, settings: &Settings, history: &History, now: Timestamp) -> Plan {
     let copies = |mechanism| {
         rows.iter().filter(|row| row.source == source.name).filter_map(|row| stored(row, mechanism)).collect::<Vec<_>>()
     };
     let (block, archive) = (copies(Mechanism::Block), copies(Mechanism::Archive));
     let slots = slots(source, settings, now);
-    let started = history
-        .runs()
-        .filter(|(started, end)| {
-            let made = |end: &Finished| {
-                Mechanism::BOTH.into_iter().any(|side| end.copies.get(side).as_ref().is_some_and(|copy| copy.made))
-            };
-            *started.point.source() == source.name && started.class == Class::Auto && end.is_some_and(made)
-        })
-        .map(|(started, _)| started.business_date)
-        .min();
+    let started = history.first_date(&source.name);
     let today = settings.business_date(now);
     plan(&Facts { rule: &source.retention, now, today, slots: &slots, started, block: &block, archive: &archive })
+}
+
+/// The first date of a source is noted before its oldest point may leave.
+pub fn remember_beginnings(app: &App<'_>, rows: &[Row], history: &History) -> anyhow::Result<()> {
+    for source in &app.settings.sources {
+        let Some(date) = crate::leaving::first_date(rows, &source.name, app.now) else { continue };
+        if history.first_date(&source.name).is_none_or(|known| date < known) {
+            let began = Began { source: source.name.clone(), date };
+            history::append(&app.state.history(), &Record::Began(began))?;
+        }
+    }
+    Ok(())
 }
 
 /// The scheduled runs, as far back as the rule of the source looks and a year more.
@@ -108,11 +112,21 @@ fn stored(row: &Row, mechanism: Mechanism) -> Option<StoredCopy> {
         class: row.class,
         created_at: row.created_at,
         duration_s: copy.duration_s.unwrap_or_default(),
-        // The writers do not tell when their store received a manifest.
-        stored_at: None,
+        stored_at: copy.manifest.as_ref().and_then(|point| point.stored_at),
         expires: row.expires,
-        health: Health::of_state(copy.state)?,
+        health: health(copy)?,
     })
+}
+
+/// A person's mark is obeyed, and so is a deletion that has begun. A mark of the rule is only the rule's own
+/// announcement: the copy is judged anew by what it is worth, so that the mark can be taken back.
+fn health(copy: &CopyRow) -> Option<Health> {
+    match &copy.mark {
+        Some(mark) if mark.asked || mark.deleting => Some(Health::Deleting),
+        Some(_) if copy.damaged => Some(Health::Damaged),
+        Some(_) => Some(Health::Good),
+        None => Health::of_state(copy.state),
+    }
 }
 
 /// What both sides say, each once; where they differ, with the side's name.
@@ -136,5 +150,28 @@ fn words(verdict: &Verdict) -> Vec<String> {
     match verdict {
         Verdict::Keep(reasons) => reasons.iter().map(ToString::to_string).collect(),
         Verdict::Drop(reason) => vec![format!("may go: {reason}")],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dualsync_model::event::{CopyState, PointMark};
+
+    use super::*;
+
+    #[test]
+    fn the_rules_own_mark_hides_nothing_and_a_persons_is_obeyed() {
+        let check = |asked, deleting, damaged, expected| {
+            let reason = "left the contract".to_owned();
+            let mark = PointMark { since: Timestamp::from_seconds(0), reason, asked, deleting };
+            let copy = CopyRow { mark: Some(mark), damaged, ..CopyRow::bare(CopyState::Deleting) };
+            assert_eq!(health(&copy), Some(expected));
+        };
+        check(false, false, false, Health::Good);
+        check(false, false, true, Health::Damaged);
+        check(false, true, false, Health::Deleting);
+        check(true, false, false, Health::Deleting);
+        assert_eq!(health(&CopyRow::bare(CopyState::Error)), None);
+        assert_eq!(health(&CopyRow::bare(CopyState::Missing)), Some(Health::Missing));
     }
 }

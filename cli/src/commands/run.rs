@@ -1,5 +1,9 @@
 //! `dualsync run`: freeze once, make both copies side by side, record what became of each.
 
+mod manual;
+
+mod marks;
+
 mod plan;
 
 mod report;
@@ -57,6 +61,10 @@ pub async fn run(app: &App<'_>, args: &RunArgs) -> anyhow::Result<Ending> {
 async fn one(app: &App<'_>, args: &RunArgs, source: &SourceSettings) -> anyhow::Result<Ending> {
     let _lock = RunLock::take(&app.state.locks(), &source.name)?;
     let began = clock::now();
+    let expires = if args.manual { Some(manual::expiry(source, args, began)?) } else { None };
+    if args.manual {
+        manual::check_room(app, source, began).await?;
+    }
     let history = app.history()?;
     let date = plan::business_date(app, source, &history, began, args.manual);
     let taken = take(&moment::spec(source, &app.settings, &app.state), clock::now())
@@ -67,7 +75,7 @@ async fn one(app: &App<'_>, args: &RunArgs, source: &SourceSettings) -> anyhow::
         date,
         class: if args.manual { Class::Manual } else { Class::Auto },
         snapshot: taken.moment().clone(),
-        expires: expiry(began, args),
+        expires,
     };
     let asked = Pair::new(|mechanism| args.only.is_none_or(|only| only == mechanism));
     let started = Started {
@@ -83,8 +91,11 @@ async fn one(app: &App<'_>, args: &RunArgs, source: &SourceSettings) -> anyhow::
     let start = |mechanism| start(app, args, source, &run, mechanism);
     let (ends, release) = Box::pin(copies::make(taken, &asked, &progress, start)).await;
     drop(progress);
-    let report = RunReport::new(source, &run, &ends, clock::now().seconds_since(began).unsigned_abs());
+    let duration_s = clock::now().seconds_since(began).unsigned_abs();
     record(app, source, &run, &ends)?;
+    let made = ends.iter().any(|(_, end)| end.as_ref().is_some_and(|end| end.committed.is_some()));
+    let marks = if made { marks::set(app, source).await } else { Pair::default() };
+    let report = RunReport::new(source, &run, &ends, duration_s, marks);
     report.show(app);
     let mut ending = report.ending(&ends);
     if let Some(error) = release {
@@ -130,7 +141,7 @@ async fn start(
         other: remembered(app, source, mechanism.other()),
         remembered: remembered(app, source, mechanism),
         grace_s: app.settings.limits.grace.as_secs(),
-        resend: dualsync_model::job::Resend::default(),
+        resend: source.resend,
     };
     let target = app.settings.target(source, mechanism);
     app.start(target, source.bandwidth, Task::Backup(Box::new(task))).await
@@ -146,10 +157,6 @@ fn new_run() -> anyhow::Result<RunId> {
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes).context("the system gives no random bytes")?;
     Ok(RunId::from_random(bytes))
-}
-
-fn expiry(began: Timestamp, args: &RunArgs) -> Option<Timestamp> {
-    args.expires.map(|age| began.whole_second().plus_seconds(i64::try_from(age.as_secs()).unwrap_or(i64::MAX)))
 }
 
 /// Remembers the new manifests and the end of the run.

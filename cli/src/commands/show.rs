@@ -45,13 +45,18 @@ fn show(app: &App<'_>, row: &Row) {
     for (mechanism, copy) in row.copies.iter() {
         app.output.say("");
         line(&format!("{mechanism} copy"), word(copy.state));
-        show_copy(&line, copy);
+        show_copy(app, &line, copy);
     }
 }
 
-fn show_copy(line: &impl Fn(&str, &str), copy: &CopyRow) {
+fn show_copy(app: &App<'_>, line: &impl Fn(&str, &str), copy: &CopyRow) {
     line("  target", copy.target.as_deref().unwrap_or_default());
     line("  verified", &copy.verified_at.map(|time| time.whole_second().to_string()).unwrap_or_default());
+    if let Some(mark) = &copy.mark {
+        let grace_s = i64::try_from(app.settings.limits.grace.as_secs()).unwrap_or(i64::MAX);
+        let goes = mark.since.plus_seconds(grace_s).whole_second();
+        line("  marked", &format!("{}: {}; goes after {goes}", mark.since.whole_second(), mark.reason));
+    }
     if let Some(point) = &copy.manifest {
         show_manifest(line, point);
     }

@@ -13,6 +13,12 @@ mod config;
 
 mod run;
 
+mod manual;
+
+mod prune;
+
+mod delete;
+
 mod points;
 
 mod verify;

@@ -140,7 +140,7 @@ fn the_commands_of_the_page_are_those_that_are_there() {
     let (site, page) = (Site::new(), page());
     let planned = page.split("Planned and not there today").nth(1).and_then(|rest| rest.split("\n\n").next()).unwrap();
     let planned: Vec<_> = planned.split('`').skip(1).step_by(2).collect();
-    assert!(planned.len() > 5, "{planned:?}");
+    assert!(!planned.is_empty(), "{planned:?}");
     for verb in planned {
         site.run(&format!("{verb} --help")).ends(2).tells("unrecognized subcommand");
     }

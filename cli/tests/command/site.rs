@@ -48,6 +48,14 @@ impl Ran {
         self
     }
 
+    /// Asserts that one line of standard output has all these parts. (The seconds of a point's name are those of a
+    /// busy machine.)
+    #[track_caller]
+    pub fn says(&self, parts: &[&str]) {
+        let found = self.out.lines().any(|line| parts.iter().all(|part| line.contains(part)));
+        assert!(found, "{parts:?} are not on one line of\n{}\n{}", self.out, self.err);
+    }
+
     /// The JSON lines of standard output.
     #[track_caller]
     pub fn lines(&self) -> Vec<Value> {
@@ -100,6 +108,7 @@ impl Site {
             fs::copy(own, site.path("bin/dualsync")).unwrap();
         }
         fs::write(site.path("web.img"), vec![7; 4096]).unwrap();
+        fs::write(site.path("prune.py"), include_str!("prune.py")).unwrap();
         site.configure(&site.config());
         site.good(BLOCK);
         site.good(ARCHIVE);
@@ -126,7 +135,7 @@ timezone = "Europe/Athens"
 state = "{at}/state"
 
 [limits]
-writer_silence = "1s"
+writer_silence = "30s"
 
 [targets.frankfurt]
 mechanism = "block"
@@ -156,6 +165,11 @@ archive = "paris"
 schedule = "0 3 * * *"
 "#
         )
+    }
+
+    /// Lets a writer be silent for a second only.
+    pub fn be_impatient(&self) {
+        self.configure(&self.config().replace("\"30s\"", "\"1s\""));
     }
 
     /// Replaces the configuration.
@@ -205,6 +219,13 @@ schedule = "0 3 * * *"
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
+    /// The tasks of one verb that a writer was given.
+    #[track_caller]
+    pub fn tasks(&self, mechanism: &str, verb: &str) -> Vec<Value> {
+        let tasks = self.jobs(mechanism).into_iter().map(|job| job["task"].clone());
+        tasks.filter(|task| task["verb"] == verb).collect()
+    }
+
     /// The command, ready to be changed or started.
     pub fn command(&self, line: &str) -> Command {
         let mut command = Command::new(self.path("bin/dualsync"));
@@ -231,7 +252,9 @@ schedule = "0 3 * * *"
 fn good(mechanism: &str) -> String {
     let public = if mechanism == ARCHIVE { format!(r#","signing_public":"{PUBLIC}""#) } else { String::new() };
     format!(
-        r#"field() {{ printf '%s' "$job" | sed -n 's/.*"'"$1"'":"\([^"]*\)".*/\1/p'; }}
+        r#"points="$at/{mechanism}.points" marks="$at/{mechanism}.marks"
+field() {{ printf '%s' "$job" | sed -n 's/.*"'"$1"'":"\([^"]*\)".*/\1/p'; }}
+maybe() {{ value=$(field "$1"); printf '%s' "${{value:+,\"$1\":\"$value\"}}"; }}
 case "$1" in
 backup)
     say '{{"message_type":"status","phase":"reading","bytes_done":1024,"bytes_total":2048,"items_done":1,"transferred_bytes":512}}'
@@ -239,16 +262,24 @@ backup)
     read -r command
     case "$command" in
     *commit*)
-        say '{{"message_type":"committed","manifest":"points/web/x","sequence":1,"sha256":"{sha}"}}'
-        printf '%s %s %s\n' "$(field point)" "$(field business_date)" "$(field id)" >> "$at/{mechanism}.points"
+        number=$(( $(cat "$points" 2>/dev/null | wc -l) + 1 ))
+        committed='"manifest":"points/'$(field point)'","sequence":'$number',"sha256":"'$(printf %064d $number)'"'
+        printf '%s\n' '{{"point":"'$(field point)'","business_date":"'$(field business_date)'","class":"'$(field class)'","created_at":"'$(field taken_at)'","snapshot_id":"'$(field id)'","snapshot_method":"none","frozen":false,"size_bytes":4096,"stored_bytes":2048,"added_bytes":1024,"duration_s":7,'"$committed$(maybe note)$(maybe expires)}}" >> "$points"
+        say '{{"message_type":"committed",'"$committed}}"
         ;;
     *) say '{{"message_type":"error","exit_code":1,"code":"aborted","message":"aborted"}}'; exit 1 ;;
     esac ;;
 list)
-    test -f "$at/{mechanism}.points" && while read -r point date id; do
-        taken=$(printf '%s' "$point" | sed 's/.*@\(....\)\(..\)\(..\)T\(..\)\(..\)\(..\)Z/\1-\2-\3T\4:\5:\6Z/')
-        say '{{"message_type":"point","point":"'$point'","business_date":"'$date'","class":"auto","created_at":"'$taken'","snapshot_id":"'$id'","snapshot_method":"none","frozen":false,"size_bytes":4096,"stored_bytes":2048,"added_bytes":1024,"duration_s":7,"sequence":1,"sha256":"{sha}","manifest":"points/web/x","state":"available"}}'
-    done < "$at/{mechanism}.points" ;;
+    source=$(field source)
+    test -f "$points" && while read -r line; do
+        case "$line" in *'"point"'*'"'"${{source:-}}"*@*) ;; *) continue ;; esac
+        manifest=$(printf '%s' "$line" | sed 's/.*"manifest": *"\([^"]*\)".*/\1/')
+        mark=$(test -f "$marks" && grep -F "\"$manifest\"" "$marks")
+        state='"state":"available"'
+        test -z "$mark" || state='"state":"deleting","mark":'"$mark"
+        say "${{line%\}}}}"',"message_type":"point",'"$state}}"
+    done < "$points" ;;
+prune) printf '%s' "$job" | python3 -ISE "$at/prune.py" "$at/{mechanism}" || exit 1 ;;
 init) say '{{"message_type":"repository","id":"0123456789abcdef","created":true,"facts":[["key id","beef"]],"recover_sha256":"{sha}"{public}}}' ;;
 facts)
     test -f "$at/facts" && cat "$at/facts" || say '{ROOT}' ;;

@@ -5,9 +5,15 @@ use crate::site::Site;
 #[test]
 fn wrong_usage_ends_with_2_and_a_hint_and_touches_nothing() {
     let site = Site::new();
-    for line in
-        ["", "prune", "attach web@latest", "run --note x", "restore web@latest", "run --only both", "list -q -v"]
-    {
+    for line in [
+        "",
+        "prune --only block",
+        "attach web@latest",
+        "run --note x",
+        "restore web@latest",
+        "run --only both",
+        "list -q -v",
+    ] {
         site.run(line).ends(2);
     }
     site.run("run mail").ends(2).tells("there is no source 'mail'").tells("hint: the configuration has: web");
@@ -31,7 +37,20 @@ fn help_and_version_end_well_and_name_every_exit_code() {
     }
     assert!(!help.contains("watchdog"), "{help}");
     assert!(site.run("--version").ends(0).out.starts_with("dualsync "));
-    for verb in ["init", "run", "list", "show", "verify", "restore", "check", "completions", "man"] {
+    for verb in [
+        "init",
+        "run",
+        "list",
+        "show",
+        "verify",
+        "restore",
+        "prune",
+        "delete",
+        "undelete",
+        "check",
+        "completions",
+        "man",
+    ] {
         assert!(site.run(&format!("{verb} --help")).ends(0).out.contains("Global options"), "{verb}");
     }
 }

@@ -7,6 +7,7 @@ use dualsync_model::time::{Date, Timestamp};
 use dualsync_rules::schedule::{date_of_scheduled_run, date_of_unscheduled_run};
 use serde::Serialize;
 
+use super::manual;
 use crate::app::App;
 use crate::args::RunArgs;
 use crate::exit::Ending;
@@ -75,6 +76,8 @@ struct Plan<'a> {
     snapshot: &'static str,
     business_date: Date,
     class: Class,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires: Option<Timestamp>,
     copies: Pair<Option<String>>,
 }
 
@@ -82,6 +85,7 @@ struct Plan<'a> {
 pub fn show(app: &App<'_>, args: &RunArgs, sources: &[&SourceSettings]) -> anyhow::Result<Ending> {
     let history = app.history()?;
     for source in sources {
+        let expires = if args.manual { Some(manual::expiry(source, args, app.now)?) } else { None };
         let target = |mechanism: Mechanism| {
             let wanted = args.only.is_none_or(|only| only == mechanism);
             wanted.then(|| place(&app.settings.target(source, mechanism).target.place))
@@ -98,6 +102,7 @@ pub fn show(app: &App<'_>, args: &RunArgs, sources: &[&SourceSettings]) -> anyho
             },
             business_date: business_date(app, source, &history, app.now, args.manual),
             class: if args.manual { Class::Manual } else { Class::Auto },
+            expires,
             copies: Pair::new(target),
         };
         app.output.json(&plan);
@@ -105,6 +110,9 @@ pub fn show(app: &App<'_>, args: &RunArgs, sources: &[&SourceSettings]) -> anyho
             "{}: would hold {} still ({}), for the date {}",
             plan.source, plan.device, plan.snapshot, plan.business_date
         ));
+        if let Some(expires) = plan.expires {
+            app.output.say(&format!("  manual   until {expires}"));
+        }
         for (mechanism, copy) in plan.copies.iter() {
             if let Some(place) = copy {
                 app.output.say(&format!("  {mechanism:<8} to {place}", mechanism = mechanism.as_str()));

@@ -9,6 +9,7 @@ use dualsync_model::time::Date;
 use serde::Serialize;
 
 use super::Run;
+use super::marks::Marks;
 use crate::app::App;
 use crate::copies::{CopyEnd, CopyError};
 use crate::exit::{Ending, judge_writer, with_causes};
@@ -29,6 +30,7 @@ pub struct RunReport<'a> {
     duration_s: u64,
     exit_code: u8,
     copies: Pair<Option<CopyReport<'a>>>,
+    marks: Pair<Marks>,
 }
 
 #[derive(Serialize)]
@@ -50,7 +52,13 @@ struct CopyReport<'a> {
 
 impl<'a> RunReport<'a> {
     /// Of a run whose copies ended like this.
-    pub fn new(source: &'a SourceSettings, run: &'a Run, ends: &'a Pair<Option<CopyEnd>>, duration_s: u64) -> Self {
+    pub fn new(
+        source: &'a SourceSettings,
+        run: &'a Run,
+        ends: &'a Pair<Option<CopyEnd>>,
+        duration_s: u64,
+        marks: Pair<Marks>,
+    ) -> Self {
         Self {
             message_type: "summary",
             source: source.name.as_str(),
@@ -62,6 +70,7 @@ impl<'a> RunReport<'a> {
             duration_s,
             exit_code: Exit::worst(exits(ends)).code(),
             copies: Pair::new(|mechanism| ends.get(mechanism).as_ref().map(CopyReport::new)),
+            marks,
         }
     }
 
@@ -78,6 +87,15 @@ impl<'a> RunReport<'a> {
         for (mechanism, copy) in self.copies.iter() {
             if let Some(copy) = copy {
                 app.output.say(&format!("  {mechanism:<8} {}", copy.words(), mechanism = mechanism.as_str()));
+            }
+        }
+        for (mechanism, marks) in self.marks.iter() {
+            for point in &marks.marked {
+                app.output
+                    .say(&format!("  {mechanism:<8} {point} is marked for deletion", mechanism = mechanism.as_str()));
+            }
+            for point in &marks.undone {
+                app.output.say(&format!("  {mechanism:<8} {point} stays after all", mechanism = mechanism.as_str()));
             }
         }
     }

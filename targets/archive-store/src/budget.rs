@@ -83,6 +83,14 @@ impl Store for BudgetedStore {
         })
     }
 
+    fn get_at_most<'a>(&'a self, key: &'a Key, bytes_max: u64) -> Reply<'a, Bytes> {
+        Box::pin(async move {
+            let body = self.behind.get_at_most(key, bytes_max).await?;
+            self.draw(body.len()).await;
+            Ok(body)
+        })
+    }
+
     fn get_range<'a>(&'a self, key: &'a Key, offset: u64, len: u64) -> Reply<'a, Bytes> {
         Box::pin(async move {
             let body = self.behind.get_range(key, offset, len).await?;
@@ -101,6 +109,10 @@ impl Store for BudgetedStore {
 
     fn delete<'a>(&'a self, key: &'a Key) -> Reply<'a, ()> {
         self.behind.delete(key)
+    }
+
+    fn clear_unfinished(&self, before: Timestamp, only_count: bool) -> Reply<'_, u64> {
+        self.behind.clear_unfinished(before, only_count)
     }
 
     fn put_if_absent<'a>(&'a self, key: &'a Key, body: Bytes, sha256: [u8; 32]) -> Reply<'a, Conditional> {

@@ -127,6 +127,11 @@ pub enum Conditional {
 /// What the methods of [`Store`] return: boxed, for the sake of `dyn Store`.
 pub type Reply<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
+/// An object that has more bytes than it may.
+pub(crate) fn too_large(place: String, key: &Key) -> StoreError {
+    StoreError::new(ErrorKind::TooLarge, Operation::Get, place, key.as_str())
+}
+
 /// A place for objects.
 ///
 /// All methods may be called from several tasks at once. A future that is dropped leaves the same
@@ -146,6 +151,18 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// `Ok`: as long as the store said it is; the caller's digest decides whether it is right.
     /// `Err` of kind [`ErrorKind::NotFound`]: there is none. Repeatable.
     fn get<'a>(&'a self, key: &'a Key) -> Reply<'a, Bytes>;
+
+    /// The same for an object that may have at most `bytes_max` bytes.
+    ///
+    /// [`ErrorKind::TooLarge`]: it has more. The store's clients look at the length before or while they read, so that
+    /// who can write to the bucket does not decide how much memory is used.
+    fn get_at_most<'a>(&'a self, key: &'a Key, bytes_max: u64) -> Reply<'a, Bytes> {
+        Box::pin(async move {
+            let body = self.get(key).await?;
+            let fits = body.len() as u64 <= bytes_max;
+            if fits { Ok(body) } else { Err(too_large(self.describe(), key)) }
+        })
+    }
 
     /// Reads the `len` bytes that begin at `offset`.
     ///
@@ -167,6 +184,13 @@ pub trait Store: fmt::Debug + Send + Sync {
     ///
     /// `Ok`: no look-up finds it, also when there was none before. `Err`: it may still be there.
     fn delete<'a>(&'a self, key: &'a Key) -> Reply<'a, ()>;
+
+    /// Takes away what writes left behind that were cut off before `before`, or only counts it when `only_count`.
+    /// A bucket has nothing of the kind: a request that was cut off stored nothing.
+    fn clear_unfinished(&self, before: Timestamp, only_count: bool) -> Reply<'_, u64> {
+        let _ = (before, only_count);
+        Box::pin(std::future::ready(Ok(0)))
+    }
 
     /// Like [`Store::put`], with the request that the store refuse a key that is taken.
     ///

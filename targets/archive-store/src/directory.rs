@@ -109,11 +109,11 @@ impl DirectoryStore {
         outcome
     }
 
-    async fn read(&self, key: &Key) -> Result<Bytes, StoreError> {
+    async fn read(&self, key: &Key, bytes_max: u64) -> Result<Bytes, StoreError> {
         self.tally.count(Operation::Get);
         let failure = |kind| self.failure(kind, Operation::Get, key.as_str());
         let info = self.stat(key).await?.ok_or_else(|| failure(ErrorKind::NotFound))?;
-        if info.size > Key::OBJECT_BYTES_MAX {
+        if info.size > bytes_max.min(Key::OBJECT_BYTES_MAX) {
             return Err(failure(ErrorKind::TooLarge));
         }
         let read = self.files.read(&self.below_prefix(key.as_str())).await;
@@ -226,7 +226,11 @@ impl Store for DirectoryStore {
     }
 
     fn get<'a>(&'a self, key: &'a Key) -> Reply<'a, Bytes> {
-        Box::pin(self.read(key))
+        Box::pin(self.read(key, Key::OBJECT_BYTES_MAX))
+    }
+
+    fn get_at_most<'a>(&'a self, key: &'a Key, bytes_max: u64) -> Reply<'a, Bytes> {
+        Box::pin(self.read(key, bytes_max))
     }
 
     fn get_range<'a>(&'a self, key: &'a Key, offset: u64, len: u64) -> Reply<'a, Bytes> {
@@ -276,6 +280,25 @@ impl Store for DirectoryStore {
                 }
                 _ => Ok(()),
             }
+        })
+    }
+
+    /// Why this is safe: the name of an unfinished file is drawn by the put that writes it, and nobody else ever opens
+    /// it. No put lasts a day; one that did, because the time of the job or of the file system is wrong, would
+    /// find its file gone when it gives it its name, and fail: an object is still whole or absent.
+    fn clear_unfinished(&self, before: Timestamp, only_count: bool) -> Reply<'_, u64> {
+        Box::pin(async move {
+            self.tally.count(Operation::List);
+            let top = self.root.join(&self.prefix);
+            on_a_thread(move || {
+                let left_over = listing::unfinished(&top, before)?;
+                if !only_count {
+                    left_over.iter().try_for_each(fs::remove_file)?;
+                }
+                Ok(left_over.len() as u64)
+            })
+            .await
+            .map_err(|error| self.failure(io_kind(&error), Operation::Delete, UNFINISHED).caused_by(error))
         })
     }
 

@@ -170,6 +170,10 @@ impl Store for FaultyStore {
         self.pass(Operation::Delete, key.as_str(), real)
     }
 
+    fn clear_unfinished(&self, before: Timestamp, only_count: bool) -> Reply<'_, u64> {
+        self.behind.clear_unfinished(before, only_count)
+    }
+
     fn put_if_absent<'a>(&'a self, key: &'a Key, body: Bytes, sha256: [u8; 32]) -> Reply<'a, Conditional> {
         let real = Box::pin(async move { self.behind.put_if_absent(key, body, sha256).await });
         self.pass(Operation::Put, key.as_str(), real)

@@ -6,12 +6,13 @@
 
 use std::fs::{self, DirEntry, Metadata};
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use dualsync_model::time::Timestamp;
 
-use crate::contract::{Key, ObjectInfo};
+use crate::contract::{Key, ObjectInfo, UNFINISHED};
 
 /// What is asked for: keys that begin with a text and come after another.
 #[derive(Clone, Debug)]
@@ -60,6 +61,27 @@ fn look_into(folder: &Path, path: &str, asked: &Asked, found: &mut Vec<ObjectInf
     Ok(())
 }
 
+/// The files below `top` that a put began to write, did not finish, and last touched before `before`.
+pub(crate) fn unfinished(top: &Path, before: Timestamp) -> io::Result<Vec<PathBuf>> {
+    let (mut found, mut folders) = (Vec::new(), vec![top.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        let Some(entries) = unless_gone(fs::read_dir(folder))? else { continue };
+        for entry in entries {
+            let entry = entry?;
+            let Some(meta) = unless_gone(entry.metadata())? else { continue };
+            if meta.is_dir() {
+                folders.push(entry.path());
+            } else if meta.is_file()
+                && entry.file_name().as_bytes().starts_with(UNFINISHED.as_bytes())
+                && Timestamp::from_seconds(meta.mtime()).seconds_since(before) < 0
+            {
+                found.push(entry.path());
+            }
+        }
+    }
+    Ok(found)
+}
+
 fn key_of(path: &str, entry: &DirEntry) -> Option<Key> {
     Key::new(format!("{path}{}", entry.file_name().to_str()?)).ok()
 }
@@ -81,6 +103,20 @@ fn info(key: Key, meta: &Metadata) -> ObjectInfo {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_a_put_left_long_ago_is_left_over() {
+        let top = tempfile::tempdir().unwrap();
+        fs::create_dir_all(top.path().join("volumes/web")).unwrap();
+        for name in ["repo.json", "volumes/web/.unfinished-00", "volumes/web/00000.tar.age", ".unfinished-01"] {
+            fs::write(top.path().join(name), b"").unwrap();
+        }
+        let now = Timestamp::from_seconds(fs::metadata(top.path()).unwrap().mtime());
+        assert!(unfinished(top.path(), now.plus_seconds(-100)).unwrap().is_empty());
+        let mut found = unfinished(top.path(), now.plus_seconds(100)).unwrap();
+        found.sort();
+        assert_eq!(found, [top.path().join(".unfinished-01"), top.path().join("volumes/web/.unfinished-00")]);
+    }
 
     #[test]
     fn folders_are_opened_only_on_the_way() {

@@ -16,12 +16,12 @@ use dualsync_model::time::Timestamp;
 use opendal::layers::{ConcurrentLimitLayer, RetryLayer, TimeoutLayer};
 use opendal::{HttpTransporter, Operator};
 
-use crate::contract::{Conditional, ErrorKind, Key, ObjectInfo, Operation, Reply, Store, StoreError};
+use crate::contract::{Conditional, ErrorKind, Key, ObjectInfo, Operation, Reply, Store, StoreError, too_large};
 use crate::dal;
 use crate::digest;
 use crate::tally::Tally;
 use crate::time::ToldTime;
-use crate::wire::{Wire, time_for};
+use crate::wire::{BYTES_MAX, Wire, time_for};
 
 /// Requests at once; a store that is asked by more tasks lets them wait.
 const AT_ONCE_MAX: usize = 16;
@@ -243,6 +243,14 @@ impl Store for ServiceStore {
 
     fn get<'a>(&'a self, key: &'a Key) -> Reply<'a, Bytes> {
         Box::pin(self.read(key))
+    }
+
+    fn get_at_most<'a>(&'a self, key: &'a Key, bytes_max: u64) -> Reply<'a, Bytes> {
+        Box::pin(async move {
+            let body = BYTES_MAX.scope(bytes_max.min(Key::OBJECT_BYTES_MAX), self.read(key)).await?;
+            // Services without HTTP do not pass the wire.
+            if body.len() as u64 > bytes_max { Err(too_large(self.describe(), key)) } else { Ok(body) }
+        })
     }
 
     fn get_range<'a>(&'a self, key: &'a Key, offset: u64, len: u64) -> Reply<'a, Bytes> {

@@ -23,6 +23,11 @@ use crate::refusal::{Refusal, network_kind};
 use crate::tally::Tally;
 use crate::time::ToldTime;
 
+tokio::task_local! {
+    /// What the answers to the requests of one call may have; unset, what any object may.
+    pub(crate) static BYTES_MAX: u64;
+}
+
 /// Bytes a second that a line has at least; a slower one counts as broken.
 const SLOWEST: u64 = 32 * 1024;
 
@@ -71,7 +76,8 @@ impl HttpTransport for Wire {
         }
         let (parts, body) = response.into_parts();
         if !parts.status.is_client_error() && !parts.status.is_server_error() {
-            return Ok(Response::from_parts(parts, watched(body, Key::OBJECT_BYTES_MAX, self.silence)));
+            let most = BYTES_MAX.try_with(|most| *most).unwrap_or(Key::OBJECT_BYTES_MAX);
+            return Ok(Response::from_parts(parts, watched(body, most, self.silence)));
         }
         let text = watched(body, REFUSAL_BYTES_MAX, self.silence).to_buffer().await.unwrap_or_default();
         let refusal = Refusal::read(parts.status.as_u16(), &text.to_bytes());

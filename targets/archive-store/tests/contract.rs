@@ -58,6 +58,9 @@ impl Corner<'_> {
         let (volume, none) = (self.key("volumes/1"), self.key("volumes/none"));
         assert_eq!(self.store.get(&volume).await.unwrap(), body);
         assert_eq!(self.store.get(&none).await.unwrap(), Bytes::new());
+        assert_eq!(self.store.get_at_most(&volume, 1_200_000).await.unwrap(), body);
+        let too_long = self.store.get_at_most(&volume, 1_199_999).await.unwrap_err();
+        assert_eq!(too_long.kind(), ErrorKind::TooLarge);
         assert_eq!(self.store.head(&volume).await.unwrap().unwrap().size, 1_200_000);
         for (offset, len) in [(0, 1), (1_000, 70_000), (1_199_990, 10), (0, 1_200_000), (77, 0)] {
             let part = self.store.get_range(&volume, offset, len).await.unwrap();

@@ -2,9 +2,12 @@
 //!
 //! Everything follows from the signed manifests: each names its lists by digest, the lists name every
 //! object by size and digest. *Presence* holds one listing against them, *objects* reads every byte. One
-//! object is one finding, with the points that need it, and nothing stops at the first.
+//! object is one finding, with the points that need it, and nothing stops at the first. What lies there and
+//! belongs to nothing is told too, as `unexpected`; it damages no copy, and is no failure.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+mod unexpected;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::StreamExt as _;
 
@@ -14,15 +17,15 @@ use dualsync_model::id::PointId;
 use dualsync_model::job::{CheckTask, Depth};
 use dualsync_model::outcome::Exit;
 
+use crate::check::unexpected::unexpected;
 use crate::digest::Digest;
 use crate::events::Events;
 use crate::failure::Fault;
 use crate::format::{MANIFEST_BYTES_MAX, README_KEY, RECOVER_KEY, REFS_NAME, REPO_KEY, RUNS, SUMS_NAME, catalog_key};
 use crate::manifest::Stored;
 use crate::objects::{ObjectError, check as check_bytes};
-use crate::points::{Copy, PointError, Points, with_causes};
+use crate::points::{Copy, PointError, Points, sizes, with_causes};
 use crate::program::summary;
-use crate::record;
 use crate::repo::Repository;
 
 /// Objects read at once; each may be as long as a volume.
@@ -45,26 +48,40 @@ pub async fn check(repository: &Repository, task: &CheckTask, events: &Events) -
     let mut findings = Findings { target: repository.target.clone(), count: 0, told: BTreeSet::new(), events };
     let copies = copies(repository, task, &mut findings).await?;
     let needs = needs(repository, &copies, &mut findings).await?;
+    // Listed after the manifests: what is not there now was there before, or never.
+    let listing = repository.objects.list("").await?;
+    let strange = match task.point {
+        // While a manifest or a list is not readable, nobody knows what it names.
+        None if findings.count == 0 => {
+            unexpected(repository, &listing, &copies, |key| needs.contains_key(key), events).await?
+        }
+        _ => Vec::new(),
+    };
     let wanted = |key: &str| task.slice.is_none_or(|slice| slice.contains(key.as_bytes()));
     let needs: Needs = needs.into_iter().filter(|(key, _)| wanted(key)).collect();
     let objects = needs.len() as u64;
     events.progress().items_total.store(objects, std::sync::atomic::Ordering::Relaxed);
     events.phase("verifying");
     let bytes = match task.depth {
-        Depth::Presence => presence(repository, &needs, &mut findings).await?,
+        Depth::Presence => presence(&listing, &needs, &mut findings)?,
         Depth::Objects => {
-            let bytes = read(repository, &needs, &mut findings).await?;
+            let bytes = read(repository, &listing, &needs, &mut findings).await?;
             if task.point.is_none() {
-                records(repository, &wanted, &mut findings).await?;
+                records(repository, &listing, &wanted, &mut findings).await?;
             }
             bytes
         }
     };
-    if findings.count > 0 {
-        let message = format!("{} stored objects are missing or wrong", findings.count);
+    let damaged = findings.count;
+    for key in strange.into_iter().filter(|key| wanted(key)) {
+        let problem = "no manifest names it, and no run of the last days may have put it there: `dualsync prune` clears away what is dualsync's";
+        findings.add(key, "unexpected", problem.to_owned(), Vec::new());
+    }
+    if damaged > 0 {
+        let message = format!("{damaged} stored objects are missing or wrong");
         return Err(Fault::new(Exit::Damaged, "damaged", &std::io::Error::other(message)));
     }
-    Ok(Summary { items: objects, objects, bytes, ..summary(&repository.objects) })
+    Ok(Summary { items: objects, objects, bytes, incomplete: findings.count, ..summary(&repository.objects) })
 }
 
 /// Prints findings as they come.
@@ -111,7 +128,10 @@ impl Findings<'_> {
 /// The copies to check; what is wrong with their manifests and their chain is told.
 async fn copies(repository: &Repository, task: &CheckTask, findings: &mut Findings<'_>) -> Result<Vec<Copy>, Fault> {
     let Some(point) = &task.point else {
-        let points = Points::load(repository).await?;
+        let mut points = Points::load(repository).await?;
+        if points.findings.iter().any(|finding| finding.kind == "missing") {
+            points.forgive_deleted(repository, findings.events).await?;
+        }
         findings.put_all(points.findings);
         return Ok(points.copies);
     };
@@ -163,9 +183,8 @@ async fn needs(repository: &Repository, copies: &[Copy], findings: &mut Findings
 }
 
 /// Names and sizes, by one listing.
-async fn presence(repository: &Repository, needs: &Needs, findings: &mut Findings<'_>) -> Result<u64, Fault> {
-    let listing = repository.objects.list("").await?;
-    let sizes: HashMap<&str, u64> = listing.iter().map(|info: &ObjectInfo| (info.key.as_str(), info.size)).collect();
+fn presence(listing: &[ObjectInfo], needs: &Needs, findings: &mut Findings<'_>) -> Result<u64, Fault> {
+    let sizes = sizes(listing);
     let mut bytes = 0;
     for (key, need) in needs {
         let found = sizes.get(key.as_str()).copied();
@@ -183,10 +202,16 @@ async fn presence(repository: &Repository, needs: &Needs, findings: &mut Finding
 }
 
 /// Every byte, against its digest.
-async fn read(repository: &Repository, needs: &Needs, findings: &mut Findings<'_>) -> Result<u64, Fault> {
+async fn read(
+    repository: &Repository,
+    listing: &[ObjectInfo],
+    needs: &Needs,
+    findings: &mut Findings<'_>,
+) -> Result<u64, Fault> {
     let progress = findings.events.progress();
+    let sizes = &sizes(listing);
     let mut reads = futures::stream::iter(needs)
-        .map(|(key, need)| async move { (key, need, prove(repository, key, need).await) })
+        .map(|(key, need)| async move { (key, need, prove(repository, key, sizes.get(key.as_str()), need).await) })
         .buffer_unordered(READS);
     let mut bytes = 0;
     while let Some((key, need, proved)) = reads.next().await {
@@ -201,8 +226,17 @@ async fn read(repository: &Repository, needs: &Needs, findings: &mut Findings<'_
     Ok(bytes)
 }
 
-async fn prove(repository: &Repository, key: &str, need: &Need) -> Result<u64, ObjectError> {
-    let bytes = repository.objects.get(key, need.bytes.unwrap_or(MANIFEST_BYTES_MAX).max(MANIFEST_BYTES_MAX)).await?;
+async fn prove(repository: &Repository, key: &str, listed: Option<&u64>, need: &Need) -> Result<u64, ObjectError> {
+    // What has another length than it should is not fetched: who can write to the bucket decides it.
+    let limit = need.bytes.unwrap_or(MANIFEST_BYTES_MAX);
+    match listed.copied() {
+        None => return Err(ObjectError::Missing { key: key.to_owned() }),
+        Some(found) if found > limit || need.bytes.is_some_and(|wanted| found != wanted) => {
+            return Err(ObjectError::Length { key: key.to_owned(), found, wanted: limit });
+        }
+        Some(_) => {}
+    }
+    let bytes = repository.objects.get(key, limit).await?;
     let length = bytes.len() as u64;
     let stored = Stored { bytes: need.bytes.unwrap_or(length), sha256: need.sha256 };
     check_bytes(key, &bytes, stored)?;
@@ -212,10 +246,11 @@ async fn prove(repository: &Repository, key: &str, need: &Need) -> Result<u64, O
 /// Heartbeats and checkpoints carry their own signatures.
 async fn records(
     repository: &Repository,
+    listing: &[ObjectInfo],
     wanted: &impl Fn(&str) -> bool,
     findings: &mut Findings<'_>,
 ) -> Result<(), Fault> {
-    for info in repository.objects.list(RUNS).await? {
+    for info in listing.iter().filter(|info| info.key.as_str().starts_with(RUNS)) {
         let key = info.key.as_str();
         if !wanted(key) {
             continue;
@@ -227,7 +262,7 @@ async fn records(
         }
         match repository.objects.get(key, MANIFEST_BYTES_MAX).await {
             Ok(bytes) => {
-                if let Err(error) = record::open::<serde_json::Value>(key, &bytes, &repository.public) {
+                if let Err(error) = repository.record::<serde_json::Value>(key, &bytes) {
                     findings.add(key, "forged", with_causes(&error), Vec::new());
                 }
             }

@@ -90,6 +90,8 @@ pub const EXTENTS_MAX: usize = 16_384;
 
 /// No manifest, repo.json, run record or signature is longer.
 pub const MANIFEST_BYTES_MAX: u64 = 16 << 20;
+/// No file of a report is longer.
+pub const REPORT_BYTES_MAX: u64 = 16 << 20;
 /// No mark is longer.
 pub const MARK_BYTES_MAX: u64 = 64 << 10;
 /// No `refs.jsonl` is longer: about 600,000 objects, and as long as a store client lets an object be.
@@ -116,10 +118,6 @@ pub const CHECKPOINT_VOLUMES: u64 = 64;
 pub const RACY_S: i64 = 3;
 /// Every night one of so many slices of the unchanged files is read again.
 pub const REREAD_SLICES: u32 = 30;
-/// A volume is used by a new point only if at least this share of it is live, percent.
-pub const LIVE_PERCENT_MIN: u64 = 50;
-/// Bytes that are sent again in one night at most because of that rule.
-pub const REPACK_BYTES_MAX: u64 = 16 << 30;
 
 /// Name of the folder of a point, `<time>-<random>`; no two runs draw the same.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -172,6 +170,17 @@ pub fn volume_key(source: &SourceName, folder: &Folder, number: u32, suffix: &st
     format!("{VOLUMES}{source}/{}/{number:05}.tar{suffix}.age", folder.as_str())
 }
 
+/// Source and folder in the key of a volume; `None` for what [`volume_key`] does not write.
+pub fn parse_volume_key(key: &str) -> Option<(SourceName, Folder)> {
+    let mut parts = key.strip_prefix(VOLUMES)?.split('/');
+    let (source, folder, name) = (parts.next()?, parts.next()?, parts.next()?);
+    let (number, rest) = name.split_once('.')?;
+    let is_number = number.len() >= 5 && number.bytes().all(|b| b.is_ascii_digit());
+    let is_volume =
+        is_number && rest.starts_with("tar") && rest.strip_suffix(".age").is_some() && parts.next().is_none();
+    is_volume.then_some((source.parse().ok()?, Folder::parse(folder)?))
+}
+
 /// The compression suffix of a volume's key (`.zst`, empty for none); `None` for what is no volume.
 pub fn volume_suffix(key: &str) -> Option<&str> {
     let name = key.strip_prefix(VOLUMES)?.rsplit('/').next()?;
@@ -190,6 +199,21 @@ pub fn catalog_digest(key: &str) -> Option<&str> {
     let name = key.strip_prefix(CATALOGS)?.strip_suffix(".jsonl.zst.age")?;
     let (_, digest) = name.split_once('/')?;
     (is_digest(digest) && catalog_key(digest) == key).then_some(digest)
+}
+
+/// Key of a file of report `number`, with eight random bytes that make each put its own.
+pub fn report_key(number: u64, at: Timestamp, random: u64, name: &str) -> String {
+    format!("{EVIDENCE}{number:08}-{}-{random:016x}/{name}", at.compact())
+}
+
+/// Number and time in such a key, to the second; `None` for what [`report_key`] does not write.
+pub fn parse_report_key(key: &str) -> Option<(u64, Timestamp)> {
+    let (folder, name) = key.strip_prefix(EVIDENCE)?.split_once('/')?;
+    let mut parts = folder.split('-');
+    let (number, time, random) = (parts.next()?, parts.next()?, parts.next()?);
+    let (number, at) = (number.parse().ok()?, Timestamp::from_compact(time).ok()?);
+    let random = u64::from_str_radix(random, 16).ok()?;
+    (report_key(number, at, random, name) == key && !name.contains('/')).then_some((number, at))
 }
 
 /// Path of a part inside its volume.
@@ -232,6 +256,7 @@ mod tests {
         let volume = volume_key(&source(), &folder, 12, ".zst");
         assert_eq!(volume, "volumes/web/20261120T020000Z-0001020304050607/00012.tar.zst.age");
         assert_eq!(volume_suffix(&volume), Some(".zst"));
+        assert_eq!(parse_volume_key(&volume), Some((source(), folder.clone())));
         assert_eq!(volume_suffix(&volume_key(&source(), &folder, 1, "")), Some(""));
         let digest = "ab".repeat(32);
         assert_eq!(catalog_key(&digest), format!("catalogs/ab/{digest}.jsonl.zst.age"));
@@ -251,6 +276,18 @@ mod tests {
         }
         for key in ["catalogs/ab/cd.jsonl.zst.age", "catalogs/xx", "volumes/web/x"] {
             assert!(catalog_digest(key).is_none() && volume_suffix(key).is_none(), "{key}");
+            assert!(parse_volume_key(key).is_none(), "{key}");
+        }
+    }
+
+    #[test]
+    fn a_report_gives_its_number_back() {
+        let at = Timestamp::from_compact("20261120T020000Z").unwrap();
+        let key = report_key(7, at, 0xfeed, "proof.json");
+        assert_eq!(key, "evidence/00000007-20261120T020000Z-000000000000feed/proof.json");
+        assert_eq!(parse_report_key(&key), Some((7, at)));
+        for key in ["evidence/7-20261120T020000Z-000000000000feed/x", "evidence/x", &format!("{key}/x")] {
+            assert_eq!(parse_report_key(key), None, "{key}");
         }
     }
 

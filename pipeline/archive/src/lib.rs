@@ -14,9 +14,12 @@ pub mod failure;
 pub mod input;
 
 pub mod backup;
+pub mod evidence;
 pub mod list;
+pub mod prune;
 
 pub mod marks;
+pub mod runs;
 
 pub mod restore;
 
@@ -59,6 +62,7 @@ pub mod minisign;
 pub mod seal;
 
 pub mod codec;
+pub mod deadline;
 pub mod digest;
 
 pub mod heap;

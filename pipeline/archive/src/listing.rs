@@ -16,7 +16,7 @@ use crate::format::{SEGMENT_STORED_BYTES_MAX, catalog_key};
 use crate::manifest::Stored;
 use crate::objects::{ObjectError, Objects};
 use crate::points::{Copy, with_causes};
-use crate::repo::Repository;
+use crate::repo::Unlocked;
 use crate::seal::{Identity, SealError};
 
 /// Segments fetched ahead.
@@ -74,7 +74,7 @@ pub struct Listing {
 
 impl Listing {
     /// Fetches and opens the index.
-    pub async fn open(repository: &Repository, copy: &Copy) -> Result<Self, ListingError> {
+    pub async fn open(repository: &Unlocked, copy: &Copy) -> Result<Self, ListingError> {
         let stored = copy.manifest.objects.catalog;
         let key = catalog_key(&stored.sha256.hex());
         let bytes = repository.objects.get_exact(&key, stored).await?;

@@ -150,6 +150,9 @@ pub struct Stats {
     pub read_bytes: u64,
     /// Stored bytes of all objects the point needs.
     pub stored_bytes: u64,
+    /// Of these, the bytes it really uses; absent in manifests of earlier releases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub live_bytes: Option<u64>,
     /// Stored bytes it added.
     pub added_bytes: u64,
     /// Bytes that were sent again because the volume that held them is mostly dead.

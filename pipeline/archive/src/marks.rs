@@ -1,12 +1,12 @@
 //! Marks: the announcement that an object or a point will be deleted.
 //!
 //! A mark of the object with key K is `marks/<SHA-256 of K>-<random>`, beside it come `.deleting` when
-//! the deletion begins and `.undone` when it is taken back. Each is a signed record. This version reads
-//! marks and never writes them.
+//! the deletion begins and `.undone` when it is taken back. Each is a signed record.
 //!
-//! Who can write to the bucket can put names there. A name alone is enough to keep away from an object,
-//! which costs a stranger's victim some sending and nothing else; to pass over a point, or to take a mark
-//! back, it must be signed. Only what hangs on a signature is fetched: a bucket without marks costs the listing.
+//! Who can write to the bucket can put names there. A name alone is enough for a run to keep away from an
+//! object, which costs a stranger's victim some sending and nothing else; to pass over a point, to take a
+//! mark back, and above all to delete anything, it must be signed. Only what decides something is fetched:
+//! a bucket without marks costs the listing. `docs/decisions/0006-deleting.md` has the rules and their proof.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,19 +14,19 @@ use futures::StreamExt as _;
 use serde::{Deserialize, Serialize};
 
 use dualsync_archive_store::contract::ObjectInfo;
+use dualsync_model::job::Anchor;
 use dualsync_model::time::Timestamp;
 
 use crate::digest::Digest;
 use crate::events::Events;
 use crate::format::{MARK_BYTES_MAX, MARKS, is_digest, is_hex};
-use crate::objects::ObjectError;
-use crate::record;
+use crate::objects::{Clock, ObjectError};
 use crate::repo::Repository;
 
 /// Marks fetched at once.
 const FETCHES: usize = 8;
 
-/// What a mark of version 1 says, signed for its own key.
+/// What a mark of version 1 says, signed for its own key; its two companions say the same of themselves.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
     /// [`crate::format::FORMAT`].
@@ -37,204 +37,329 @@ pub struct Mark {
     pub repository: String,
     /// Key of the marked object.
     pub object: String,
+    /// When this was written, by the store's clock where it has one.
+    pub marked_at: Timestamp,
+    /// Why, in words.
+    pub reason: String,
+    /// Whether a person asked for it; else the rule did.
+    #[serde(default)]
+    pub asked: bool,
+    /// Of a manifest, its number and digest: what a host remembers may be what was deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<Anchor>,
 }
 
-/// The marks of a repository at one moment.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Marks {
-    /// By the digest of the marked key.
-    since: BTreeMap<String, Since>,
-}
+/// The marks of a repository at one moment, by the digest of the marked key.
+#[derive(Debug, Default)]
+pub struct Marks(BTreeMap<String, Vec<Group>>);
 
-/// One marked object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Since {
-    /// When the oldest mark was set that holds.
-    at: Timestamp,
-    /// Whether one of them is signed, as far as that was asked.
-    is_proved: bool,
+/// A mark and its companions.
+#[derive(Debug, Default)]
+pub struct Group {
+    /// Digest and random part.
+    pub id: String,
+    /// The mark itself.
+    pub mark: Option<Found>,
+    /// Deletion has begun.
+    pub deleting: Option<Found>,
+    /// It was taken back.
+    pub undone: Option<Found>,
 }
 
 /// A name under `marks/`.
-struct Name<'a> {
-    digest: &'a str,
-    /// Digest and random part.
-    id: &'a str,
-    suffix: &'a str,
+#[derive(Debug)]
+pub struct Found {
+    /// Last modification by the store's clock.
+    pub modified: Timestamp,
+    size: u64,
+    proof: Proof,
 }
 
-impl<'a> Name<'a> {
-    /// `None` for what is no mark.
-    fn parse(key: &'a str) -> Option<Self> {
-        let name = key.strip_prefix(MARKS)?;
-        let at = name.find('.').unwrap_or(name.len());
-        let (id, suffix) = name.split_at(at);
-        let (digest, random) = id.split_once('-')?;
-        let is_mark =
-            is_digest(digest) && random.len() == 16 && is_hex(random) && matches!(suffix, "" | ".deleting" | ".undone");
-        is_mark.then_some(Self { digest, id, suffix })
+#[derive(Debug)]
+enum Proof {
+    NotAsked,
+    Refused,
+    Good(Box<Mark>),
+}
+
+/// Which of the three names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The mark itself.
+    Mark,
+    /// Deletion has begun.
+    Deleting,
+    /// It was taken back.
+    Undone,
+}
+
+impl Kind {
+    /// In the order in which they are cleared away: without its mark, a companion means nothing.
+    pub const ALL: [Self; 3] = [Self::Mark, Self::Deleting, Self::Undone];
+
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::Mark => "",
+            Self::Deleting => ".deleting",
+            Self::Undone => ".undone",
+        }
+    }
+}
+
+/// Key of a mark or of its companion.
+pub fn mark_key(id: &str, kind: Kind) -> String {
+    format!("{MARKS}{id}{}", kind.suffix())
+}
+
+/// Whether this is the name of a mark, whoever put it there.
+pub fn is_mark_key(key: &str) -> bool {
+    parse(key).is_some()
+}
+
+/// The first part of the names of all marks of an object.
+pub fn object_digest(key: &str) -> String {
+    Digest::of(key.as_bytes()).hex()
+}
+
+/// Digest, id and kind in a name; `None` for what is no mark.
+fn parse(key: &str) -> Option<(&str, &str, Kind)> {
+    let name = key.strip_prefix(MARKS)?;
+    let (id, suffix) = name.split_at(name.find('.').unwrap_or(name.len()));
+    let kind = Kind::ALL.into_iter().find(|kind| kind.suffix() == suffix)?;
+    let (digest, random) = id.split_once('-')?;
+    (is_digest(digest) && random.len() == 16 && is_hex(random)).then_some((digest, id, kind))
+}
+
+impl Found {
+    /// What it says, where it was proved.
+    pub fn record(&self) -> Option<&Mark> {
+        match &self.proof {
+            Proof::Good(mark) => Some(mark),
+            Proof::NotAsked | Proof::Refused => None,
+        }
+    }
+}
+
+fn record(found: Option<&Found>) -> Option<&Mark> {
+    found.and_then(Found::record)
+}
+
+impl Group {
+    /// The three names that are there.
+    pub fn names(&self) -> impl Iterator<Item = (Kind, &Found)> {
+        let all = [(Kind::Mark, &self.mark), (Kind::Deleting, &self.deleting), (Kind::Undone, &self.undone)];
+        all.into_iter().filter_map(|(kind, found)| Some((kind, found.as_ref()?)))
+    }
+
+    /// Whether a run has to keep away, whoever put it there. Once deletion has begun, taking back comes too late.
+    fn holds(&self) -> bool {
+        self.deleting.is_some() || (self.mark.is_some() && !self.is_undone())
+    }
+
+    /// Whether it was taken back by who may sign.
+    pub fn is_undone(&self) -> bool {
+        record(self.undone.as_ref()).is_some()
+    }
+
+    /// Whether who may sign says that the object is deleted.
+    pub fn is_deleting(&self) -> bool {
+        record(self.deleting.as_ref()).is_some()
+    }
+
+    /// The proved mark that holds: what a deleter may act on.
+    pub fn standing(&self) -> Option<&Mark> {
+        let mark = record(self.mark.as_ref())?;
+        (!self.is_undone() || self.is_deleting()).then_some(mark)
+    }
+
+    /// Since when, by the store's clock where it has one.
+    pub fn since(&self, clock: Clock) -> Option<Timestamp> {
+        let mark = self.standing()?;
+        if clock.is_stores { self.mark.as_ref().map(|found| found.modified) } else { Some(mark.marked_at) }
+    }
+
+    /// How old a run has to take it for, seconds: what cannot be told counts as the oldest.
+    fn age_for_run(&self, clock: Clock) -> i64 {
+        if clock.is_stores {
+            let names = [&self.mark, &self.deleting].into_iter().flatten();
+            return names.map(|found| clock.age(found.modified)).max().unwrap_or(i64::MAX);
+        }
+        let marked_at = record(self.mark.as_ref()).map(|mark| mark.marked_at);
+        // From the future: one of the two clocks is wrong, and nobody knows by how much.
+        marked_at.map(|at| clock.age(at)).filter(|age| *age >= -Clock::APART_MAX_S).unwrap_or(i64::MAX)
+    }
+
+    /// How old a deleter may take it for: the store's word or the record's, whichever is less.
+    pub fn age(&self, clock: Clock) -> Option<i64> {
+        self.ages(clock)?.into_iter().min()
+    }
+
+    /// How old it may be at most, which is what taking back has to look at.
+    pub fn age_max(&self, clock: Clock) -> Option<i64> {
+        self.ages(clock)?.into_iter().max()
+    }
+
+    fn ages(&self, clock: Clock) -> Option<Vec<i64>> {
+        let said = clock.age(self.standing()?.marked_at);
+        let seen = self.mark.as_ref().filter(|_| clock.is_stores).map(|found| clock.age(found.modified));
+        Some(seen.into_iter().chain([said]).collect())
     }
 }
 
 impl Marks {
-    /// Lists the marks, and proves those that take a mark back or are on one of `points`, keys of manifests.
-    pub async fn load<'a>(
-        repository: &Repository,
-        points: impl IntoIterator<Item = &'a str>,
-        events: &Events,
-    ) -> Result<Self, ObjectError> {
-        let listing = repository.objects.list(MARKS).await?;
-        if listing.is_empty() {
-            return Ok(Self::default());
-        }
-        let points: BTreeSet<_> = points.into_iter().map(|key| Digest::of(key.as_bytes()).hex()).collect();
-        let decides = |name: &Name<'_>| name.suffix == ".undone" || points.contains(name.digest);
-        let decisive =
-            listing.iter().filter_map(|info| Name::parse(info.key.as_str()).filter(decides).map(|name| (info, name)));
-        let mut proofs = futures::stream::iter(decisive)
-            .map(|(info, name)| async move { (info.key.as_str(), is_proved(repository, info, &name).await) })
-            .buffered(FETCHES);
-        let mut proved = BTreeSet::new();
-        while let Some((key, is_proved)) = proofs.next().await {
-            if is_proved? {
-                proved.insert(key);
-            } else {
-                events.warn("forged", format!("{key} is not signed as a mark: somebody else put it there"), None);
-            }
-        }
-        Ok(Self::of_listing(&listing, &proved))
+    /// Every name under `marks/`, nothing of it proved. By one listing.
+    pub async fn list(repository: &Repository) -> Result<Self, ObjectError> {
+        Ok(Self::of_listing(&repository.objects.list(MARKS).await?))
     }
 
-    /// Reads a listing of `marks/`, of which these keys are proved.
-    fn of_listing(listing: &[ObjectInfo], proved: &BTreeSet<&str>) -> Self {
-        let names: Vec<_> = listing.iter().filter_map(|info| Some((Name::parse(info.key.as_str())?, info))).collect();
-        let undone: BTreeSet<_> = names
-            .iter()
-            .filter(|(name, info)| name.suffix == ".undone" && proved.contains(info.key.as_str()))
-            .map(|(name, _)| name.id)
-            .collect();
-        let mut since: BTreeMap<String, Since> = BTreeMap::new();
-        for (name, info) in &names {
-            // Once deletion has begun, taking back comes too late.
-            if name.suffix == ".undone" || (name.suffix.is_empty() && undone.contains(name.id)) {
-                continue;
-            }
-            let is_proved = proved.contains(info.key.as_str());
-            let first = since.entry(name.digest.to_owned()).or_insert(Since { at: info.modified, is_proved });
-            first.at = first.at.min(info.modified);
-            first.is_proved |= is_proved;
+    /// The names of the marks of one object, nothing of it proved.
+    pub async fn list_of(repository: &Repository, object: &str) -> Result<Self, ObjectError> {
+        let prefix = format!("{MARKS}{}-", object_digest(object));
+        Ok(Self::of_listing(&repository.objects.list(&prefix).await?))
+    }
+
+    /// Lists the marks, and proves those that take a mark back or are on one of `objects`.
+    pub async fn load<'a>(
+        repository: &Repository,
+        objects: impl IntoIterator<Item = &'a str>,
+        events: &Events,
+    ) -> Result<Self, ObjectError> {
+        let mut marks = Self::list(repository).await?;
+        if !marks.0.is_empty() {
+            let digests: BTreeSet<_> = objects.into_iter().map(object_digest).collect();
+            marks.prove(repository, |digest, kind| kind == Kind::Undone || digests.contains(digest), events).await?;
         }
-        Self { since }
+        Ok(marks)
+    }
+
+    fn of_listing(listing: &[ObjectInfo]) -> Self {
+        let mut groups: BTreeMap<String, Vec<Group>> = BTreeMap::new();
+        for info in listing {
+            let Some((digest, id, kind)) = parse(info.key.as_str()) else { continue };
+            let of_object = groups.entry(digest.to_owned()).or_default();
+            let at = of_object.iter().position(|group| group.id == id).unwrap_or_else(|| {
+                of_object.push(Group { id: id.to_owned(), ..Group::default() });
+                of_object.len() - 1
+            });
+            *of_object[at].slot(kind) =
+                Some(Found { modified: info.modified, size: info.size, proof: Proof::NotAsked });
+        }
+        Self(groups)
+    }
+
+    /// Fetches and proves the names that `decides` chooses by digest of the object and kind, and warns of those
+    /// that nobody signed. Only a store that fails is an error.
+    pub async fn prove(
+        &mut self,
+        repository: &Repository,
+        decides: impl Fn(&str, Kind) -> bool,
+        events: &Events,
+    ) -> Result<(), ObjectError> {
+        let mut asked = Vec::new();
+        for (digest, groups) in &self.0 {
+            for group in groups {
+                let names = group
+                    .names()
+                    .filter(|(kind, found)| matches!(found.proof, Proof::NotAsked) && decides(digest, *kind));
+                asked.extend(names.map(|(kind, found)| (digest.clone(), group.id.clone(), kind, found.size)));
+            }
+        }
+        let mut proofs = futures::stream::iter(asked)
+            .map(|(digest, id, kind, size)| async move {
+                let proof = prove(repository, &digest, &mark_key(&id, kind), size).await;
+                (digest, id, kind, proof)
+            })
+            .buffered(FETCHES);
+        while let Some((digest, id, kind, proof)) = proofs.next().await {
+            let proof = proof?;
+            if matches!(proof, Proof::Refused) {
+                let key = mark_key(&id, kind);
+                events.warn("forged", format!("{key} is not signed as a mark: somebody else put it there"), None);
+            }
+            let group = self.0.get_mut(&digest).and_then(|groups| groups.iter_mut().find(|group| group.id == id));
+            if let Some(found) = group.and_then(|group| group.slot(kind).as_mut()) {
+                found.proof = proof;
+            }
+        }
+        Ok(())
+    }
+
+    /// All marks, with the digest of the key that each is on.
+    pub fn groups(&self) -> impl Iterator<Item = (&str, &Group)> {
+        self.0.iter().flat_map(|(digest, groups)| groups.iter().map(move |group| (digest.as_str(), group)))
+    }
+
+    /// The marks on the object with this key.
+    pub fn on(&self, key: &str) -> &[Group] {
+        // Without a mark anywhere, nobody needs the digest.
+        if self.0.is_empty() { &[] } else { self.0.get(&object_digest(key)).map_or(&[], Vec::as_slice) }
     }
 
     /// Whether the object with this key is marked, by whomever.
     pub fn is_marked(&self, key: &str) -> bool {
-        self.find(key).is_some()
+        self.on(key).iter().any(Group::holds)
     }
 
     /// Whether the point with this manifest is marked by who may sign.
     pub fn is_proved(&self, key: &str) -> bool {
-        self.find(key).is_some_and(|since| since.is_proved)
+        self.on(key).iter().any(|group| group.standing().is_some() || group.is_deleting())
     }
 
-    /// Since when the object with this key is marked.
-    pub fn since(&self, key: &str) -> Option<Timestamp> {
-        Some(self.find(key)?.at)
+    /// Whether who may sign says that the object with this key is deleted.
+    pub fn is_deleting(&self, key: &str) -> bool {
+        self.on(key).iter().any(Group::is_deleting)
     }
 
-    fn find(&self, key: &str) -> Option<Since> {
-        if self.since.is_empty() {
-            return None;
-        }
-        self.since.get(&Digest::of(key.as_bytes()).hex()).copied()
+    /// The proved mark that has stood longest on the object with this key.
+    pub fn standing(&self, key: &str, clock: Clock) -> Option<&Group> {
+        let standing = self.on(key).iter().filter(|group| group.standing().is_some());
+        standing.max_by_key(|group| group.age(clock))
+    }
+
+    /// The same for who acts on it: one beside which a stranger has put a `.deleting` cannot be carried out, since that
+    /// name is taken.
+    pub fn actionable(&self, key: &str, clock: Clock) -> Option<&Group> {
+        let is_free = |group: &&Group| group.deleting.is_none() || group.is_deleting();
+        let standing = self.on(key).iter().filter(|group| group.standing().is_some());
+        standing.filter(is_free).max_by_key(|group| group.age(clock))
+    }
+
+    /// How long the object with this key has been marked, as a run has to see it; `None` where it is not.
+    pub fn age_for_run(&self, key: &str, clock: Clock) -> Option<i64> {
+        self.on(key).iter().filter(|group| group.holds()).map(|group| group.age_for_run(clock)).max()
+    }
+
+    /// Whether a point with this number and digest was deleted by who may sign.
+    pub fn has_deleted(&self, anchor: &Anchor) -> bool {
+        let deleting = self.groups().filter_map(|(_, group)| record(group.deleting.as_ref()));
+        deleting.into_iter().any(|mark| mark.manifest.as_ref() == Some(anchor))
     }
 }
 
-/// Whether the pinned key signed this mark. Only a store that fails is an error.
-async fn is_proved(repository: &Repository, info: &ObjectInfo, name: &Name<'_>) -> Result<bool, ObjectError> {
-    let key = info.key.as_str();
-    if info.size > MARK_BYTES_MAX {
-        return Ok(false);
+impl Group {
+    fn slot(&mut self, kind: Kind) -> &mut Option<Found> {
+        match kind {
+            Kind::Mark => &mut self.mark,
+            Kind::Deleting => &mut self.deleting,
+            Kind::Undone => &mut self.undone,
+        }
+    }
+}
+
+/// Whether the pinned key signed this mark for this object of this repository.
+async fn prove(repository: &Repository, digest: &str, key: &str, size: u64) -> Result<Proof, ObjectError> {
+    if size > MARK_BYTES_MAX {
+        return Ok(Proof::Refused);
     }
     let bytes = match repository.objects.get(key, MARK_BYTES_MAX).await {
         Ok(bytes) => bytes,
-        Err(error) if error.finding().is_some() => return Ok(false),
+        Err(error) if error.finding().is_some() => return Ok(Proof::Refused),
         Err(error) => return Err(error),
     };
-    Ok(record::open::<Mark>(key, &bytes, &repository.public).is_ok_and(|mark| {
-        mark.repository == repository.id() && Digest::of(mark.object.as_bytes()).hex() == name.digest
-    }))
+    let is_ours = |mark: &Mark| object_digest(&mark.object) == digest;
+    let mark = repository.record::<Mark>(key, &bytes).ok().filter(is_ours);
+    Ok(mark.map_or(Proof::Refused, |mark| Proof::Good(Box::new(mark))))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::events::tests::Sink;
-    use crate::format::{FORMAT, VERSION};
-    use crate::manifest::tests::secret;
-
-    fn listing(names: &[(&str, i64)]) -> Vec<ObjectInfo> {
-        names
-            .iter()
-            .map(|(name, seconds)| ObjectInfo {
-                key: format!("{MARKS}{name}").parse().unwrap(),
-                size: 1,
-                modified: Timestamp::from_seconds(*seconds),
-            })
-            .collect()
-    }
-
-    #[test]
-    fn a_mark_holds_until_it_is_undone_and_longer_once_deletion_began() {
-        let mark = format!("{}-0001020304050607", Digest::of(b"volumes/a"));
-        let (undone, deleting) = (format!("{mark}.undone"), format!("{mark}.deleting"));
-        let since = |names: &[(&str, i64)]| {
-            let listing = listing(names);
-            let proved = listing.iter().map(|info| info.key.as_str()).collect();
-            Marks::of_listing(&listing, &proved).since("volumes/a")
-        };
-        assert_eq!(since(&[(&mark, 5)]), Some(Timestamp::from_seconds(5)));
-        assert_eq!(since(&[(&mark, 5), (&undone, 6)]), None);
-        assert_eq!(since(&[(&mark, 5), (&deleting, 7), (&undone, 6)]), Some(Timestamp::from_seconds(7)));
-        assert_eq!(since(&[]), None);
-    }
-
-    #[test]
-    fn other_objects_and_strange_names_are_not_marked() {
-        let mark = format!("{}-0001020304050607", Digest::of(b"volumes/a"));
-        let marks = Marks::of_listing(&listing(&[(&mark, 5), ("nonsense", 1), ("x-y", 2)]), &BTreeSet::new());
-        assert!(marks.is_marked("volumes/a") && !marks.is_marked("volumes/b"));
-    }
-
-    #[tokio::test]
-    async fn a_name_alone_keeps_away_and_decides_nothing() {
-        let mut sample = crate::sample::Sample::new();
-        sample.directory("");
-        let made = sample.finish();
-        let manifest = made.key("points/", "manifest.json");
-        let mark = format!("{MARKS}{}-0001020304050607", Digest::of(manifest.as_str().as_bytes()));
-        let record = |key: &str, object: &str| {
-            let (format, repository) = (FORMAT.to_owned(), made.repository.id().to_owned());
-            let mark = Mark { format, version: VERSION, repository, object: object.to_owned() };
-            bytes::Bytes::from(record::write(key, &mark, &secret()))
-        };
-        let load = async || {
-            let sink = Sink::default();
-            let marks = Marks::load(&made.repository, [manifest.as_str()], &Events::new(sink.clone())).await.unwrap();
-            ((marks.is_marked(manifest.as_str()), marks.is_proved(manifest.as_str())), sink.events().len())
-        };
-        let put = |key: &str, bytes| made.store.replace(key.parse().unwrap(), bytes);
-        assert_eq!(load().await, ((false, false), 0));
-        put(&mark, bytes::Bytes::new());
-        assert_eq!(load().await, ((true, false), 1));
-        put(&mark, record(&mark, "points/web/other"));
-        assert_eq!(load().await, ((true, false), 1));
-        put(&mark, record(&mark, manifest.as_str()));
-        assert_eq!(load().await, ((true, true), 0));
-        let undone = format!("{mark}.undone");
-        put(&undone, record(&mark, manifest.as_str()));
-        assert_eq!(load().await, ((true, true), 1));
-        put(&undone, record(&undone, manifest.as_str()));
-        assert_eq!(load().await, ((false, false), 0));
-    }
-}
+mod tests;

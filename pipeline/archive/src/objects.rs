@@ -70,6 +70,25 @@ impl ObjectError {
     }
 }
 
+/// The time that ages are judged by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Clock {
+    /// Now.
+    pub now: Timestamp,
+    /// Whether a store said so; else it is the job's time, and times of objects decide nothing.
+    pub is_stores: bool,
+}
+
+impl Clock {
+    /// Two clocks that differ by more cannot both be trusted, seconds.
+    pub const APART_MAX_S: i64 = 600;
+
+    /// Seconds since `time`; negative for the future.
+    pub fn age(self, time: Timestamp) -> i64 {
+        self.now.seconds_since(time)
+    }
+}
+
 /// The objects of one repository.
 #[derive(Clone)]
 pub struct Objects {
@@ -91,21 +110,22 @@ impl Objects {
 
     /// A whole object, at most `bytes_max` long.
     pub async fn get(&self, key: &str, bytes_max: u64) -> Result<Bytes, ObjectError> {
-        let bytes = match self.store.get(&key.parse::<Key>()?).await {
+        let bytes = match self.store.get_at_most(&key.parse::<Key>()?, bytes_max).await {
             Ok(bytes) => bytes,
+            // How long it is, nobody has looked: longer than it may be.
+            Err(error) if error.kind() == ErrorKind::TooLarge => {
+                let found = bytes_max.saturating_add(1);
+                return Err(ObjectError::Length { key: key.to_owned(), found, wanted: bytes_max });
+            }
             Err(error) => return Err(missing_or(error, key)),
         };
         self.fetched_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        let found = bytes.len() as u64;
-        if found > bytes_max {
-            return Err(ObjectError::Length { key: key.to_owned(), found, wanted: bytes_max });
-        }
         Ok(bytes)
     }
 
     /// A whole object that must be what `stored` says.
     pub async fn get_exact(&self, key: &str, stored: Stored) -> Result<Bytes, ObjectError> {
-        let bytes = self.get(key, u64::MAX).await?;
+        let bytes = self.get(key, stored.bytes).await?;
         check(key, &bytes, stored)?;
         Ok(bytes)
     }
@@ -140,6 +160,16 @@ impl Objects {
     /// Time by the store's clock, or the job's.
     pub fn now(&self) -> Timestamp {
         self.store.now()
+    }
+
+    /// What ages are judged by at this moment.
+    pub fn clock(&self) -> Clock {
+        Clock { now: self.store.now(), is_stores: self.store.has_clock() }
+    }
+
+    /// Takes an object away. After `Ok` no look-up finds it, whether there was one or not.
+    pub async fn delete(&self, key: &str) -> Result<(), ObjectError> {
+        Ok(self.store.delete(&key.parse::<Key>()?).await?)
     }
 
     /// Requests so far.

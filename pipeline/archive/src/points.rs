@@ -11,12 +11,15 @@ use dualsync_archive_store::contract::ObjectInfo;
 use dualsync_model::event::Finding;
 use dualsync_model::id::{PointId, SourceName};
 use dualsync_model::job::Anchor;
+use dualsync_model::time::Timestamp;
 
 use crate::digest::Digest;
+use crate::events::Events;
 use crate::format::{
     MANIFEST_BYTES_MAX, MANIFEST_NAME, POINTS, REFS_BYTES_MAX, REFS_NAME, SIGNATURE_NAME, parse_point_key,
 };
 use crate::manifest::{Manifest, ManifestError};
+use crate::marks::Marks;
 use crate::objects::{ObjectError, Objects};
 use crate::refs::{Ref, RefsError, parse_refs};
 use crate::repo::Repository;
@@ -33,6 +36,8 @@ pub struct Copy {
     pub key: String,
     /// Its number and the digest of its stored bytes.
     pub anchor: Anchor,
+    /// When the store received the manifest, as a listing said; only where it was found by one.
+    pub received_at: Option<Timestamp>,
 }
 
 /// All copies found, in ascending order of their numbers, and what is wrong.
@@ -110,10 +115,24 @@ impl Points {
                 }
             }
         }
+        let received: BTreeMap<_, _> = listing.iter().map(|info| (info.key.as_str(), info.modified)).collect();
+        for copy in &mut points.copies {
+            copy.received_at = received.get(copy.key.as_str()).copied();
+        }
         points.copies.sort_by(|a, b| order(a).cmp(&order(b)));
         let broken = chain_findings(&points.copies, &repository.target, &points.findings);
         points.findings.extend(broken);
         Ok(points)
+    }
+
+    /// Passes over what is missing because who may sign has deleted it: the newest manifest knows such a point
+    /// until the next one is made. A point that is only announced and already gone stays a finding.
+    pub async fn forgive_deleted(&mut self, repository: &Repository, events: &Events) -> Result<Marks, ObjectError> {
+        let missing = self.findings.iter().filter(|finding| finding.kind == "missing").map(|one| one.object.as_str());
+        let manifests = self.copies.iter().map(|copy| copy.key.as_str());
+        let marks = Marks::load(repository, manifests.chain(missing), events).await?;
+        self.findings.retain(|finding| finding.kind != "missing" || !marks.is_deleting(&finding.object));
+        Ok(marks)
     }
 
     /// The newest copy of `source`.
@@ -210,7 +229,7 @@ pub async fn open(repository: &Repository, key: &str) -> Result<Opened, ObjectEr
     Ok(match Manifest::open(key, &bytes, &signature, &repository.public, repository.id()) {
         Ok(manifest) => {
             let anchor = Anchor { sequence: manifest.sequence, sha256: Digest::of(&bytes).hex() };
-            Opened::Good(Box::new(Copy { manifest, key: key.to_owned(), anchor }))
+            Opened::Good(Box::new(Copy { manifest, key: key.to_owned(), anchor, received_at: None }))
         }
         Err(error) => {
             let kind = match error {

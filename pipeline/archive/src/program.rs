@@ -7,19 +7,25 @@ use std::sync::Arc;
 use dualsync_archive_store::contract::Store;
 use dualsync_model::PROTOCOL;
 use dualsync_model::event::{Event, Failure, Hello, Repository as RepositoryLine, Summary};
-use dualsync_model::job::{Job, Task};
+use dualsync_model::job::{EvidenceTask, Job, Task};
 use dualsync_model::outcome::Exit;
 
+use crate::deadline::boot_seconds;
 use crate::events::Events;
 use crate::failure::{Fault, usage};
 use crate::input::Input;
 use crate::keys::KeyRefs;
+use crate::minisign::SecretKey;
 use crate::objects::Objects;
-use crate::repo::Repository;
-use crate::{backup, check, facts, list, restore};
+use crate::points::with_causes;
+use crate::repo::{Repository, Unlocked};
+use crate::{backup, check, evidence, facts, list, prune, restore};
 
 /// Name of the program in its first line.
 pub const NAME: &str = "dualsync-archive";
+
+/// A run that left behind what it uses nearly all of would send nearly everything each night.
+const SPARSE_PERCENT_MAX: u8 = 90;
 
 /// Runs the verb with the job that comes in; gives the exit code.
 pub async fn run(verb: &str, mut input: Input, events: &Events) -> u8 {
@@ -103,6 +109,7 @@ pub async fn work_on(
     input: Input,
     events: &Events,
 ) -> Result<Summary, Fault> {
+    let began = boot_seconds();
     let objects = Objects::new(store);
     let target = job.target.name.as_str();
     match &job.task {
@@ -112,23 +119,39 @@ pub async fn work_on(
             list::list(&repository, task, events).await
         }
         Task::Backup(task) => {
+            if task.resend.sparse_percent > SPARSE_PERCENT_MAX {
+                return Err(usage(format!("resend.sparse_percent is at most {SPARSE_PERCENT_MAX}")));
+            }
             let secret = keys.signer().await?;
-            let repository = Repository::open(objects, target, keys).await?;
+            let repository = Unlocked::open(objects, target, keys).await?;
             Ok(backup::run(repository, secret, job, task, input, events).await?)
         }
         Task::Facts(task) => {
-            let repository = Repository::open(objects, target, keys).await?;
-            facts::facts(&repository, task, &job.state, events).await
+            let repository = Unlocked::open_to_read(objects, target, keys).await?;
+            facts::facts(&repository, witness(keys).await, task, &job.state, events).await
         }
         Task::Restore(task) => {
-            let repository = Repository::open(objects, target, keys).await?;
-            restore::restore(&repository, task, &job.state, events).await
+            let repository = Unlocked::open_to_read(objects, target, keys).await?;
+            restore::restore(&repository, witness(keys).await, task, &job.state, events).await
         }
         Task::Check(task) => {
             let repository = Repository::open(objects, target, keys).await?;
             check::check(&repository, task, events).await
         }
-        Task::Prune(_) | Task::Evidence(_) => Err(usage("this release cannot do that yet")),
+        Task::Prune(task) => {
+            let secret = keys.signer().await?;
+            let repository = Repository::open(objects, target, keys).await?;
+            let now = job.now.plus_seconds(boot_seconds() - began);
+            prune::prune(&repository, &secret, task, now, events).await
+        }
+        Task::Evidence(task) => {
+            let secret = match task {
+                EvidenceTask::Put { .. } => Some(keys.signer().await?),
+                EvidenceTask::List { .. } => None,
+            };
+            let repository = Repository::open(objects, target, keys).await?;
+            evidence::evidence(&repository, secret.as_ref(), task, events).await
+        }
         Task::Probe(_) => {
             let found = dualsync_archive_store::probe(objects.store().as_ref(), job.now).await?;
             let items = found.len() as u64;
@@ -138,6 +161,15 @@ pub async fn work_on(
             Ok(Summary { items, ..summary(&objects) })
         }
     }
+}
+
+/// The signing key for heartbeats of who reads: a host that only restores may have none.
+async fn witness(keys: &KeyRefs<'_>) -> Option<Arc<SecretKey>> {
+    let secret = keys.signer().await;
+    secret
+        .map_err(|error| tracing::debug!(error = with_causes(&error), "nobody is told what is read"))
+        .ok()
+        .map(Arc::new)
 }
 
 async fn init(objects: Objects, job: &Job, keys: &KeyRefs<'_>, events: &Events) -> Result<Summary, Fault> {

@@ -20,6 +20,8 @@ struct Envelope {
 struct Preface {
     format: String,
     version: u64,
+    #[serde(default)]
+    repository: Option<String>,
 }
 
 /// Why a record is not accepted.
@@ -50,6 +52,12 @@ pub enum RecordError {
         /// Its version.
         version: u64,
     },
+    /// Rightly signed, in another repository of the same key.
+    #[error("{key} belongs to another repository")]
+    OtherRepository {
+        /// The object.
+        key: String,
+    },
     /// Not made by the pinned key, changed since, or made for another key of the store.
     #[error("the signature of {key} is not accepted")]
     Signature {
@@ -71,8 +79,28 @@ pub fn write<T: Serialize>(key: &str, record: &T, secret: &SecretKey) -> Vec<u8>
     bytes
 }
 
+/// Reads the record found under `key` in the repository with this id. One signing key may serve several
+/// repositories: what was made for the same place in another one counts for nothing here.
+pub fn open_in<T: DeserializeOwned>(
+    repository: &str,
+    key: &str,
+    bytes: &[u8],
+    public: &PublicKey,
+) -> Result<T, RecordError> {
+    open_checked(key, bytes, public, |preface| preface.repository.as_deref() == Some(repository))
+}
+
 /// Reads the record found under `key`; its signature is checked before its content is looked at.
 pub fn open<T: DeserializeOwned>(key: &str, bytes: &[u8], public: &PublicKey) -> Result<T, RecordError> {
+    open_checked(key, bytes, public, |_| true)
+}
+
+fn open_checked<T: DeserializeOwned>(
+    key: &str,
+    bytes: &[u8],
+    public: &PublicKey,
+    belongs: impl Fn(&Preface) -> bool,
+) -> Result<T, RecordError> {
     let json = |source| RecordError::Json { key: key.to_owned(), source };
     let signature = |source| RecordError::Signature { key: key.to_owned(), source };
     let envelope: Envelope = serde_json::from_slice(bytes).map_err(json)?;
@@ -86,6 +114,9 @@ pub fn open<T: DeserializeOwned>(key: &str, bytes: &[u8], public: &PublicKey) ->
     }
     if preface.version != u64::from(VERSION) {
         return Err(RecordError::Version { key: key.to_owned(), version: preface.version });
+    }
+    if !belongs(&preface) {
+        return Err(RecordError::OtherRepository { key: key.to_owned() });
     }
     serde_json::from_str(&envelope.record).map_err(json)
 }

@@ -1,10 +1,13 @@
 //! One repository: what it says of itself, and the keys that open it.
 //!
-//! Promises that a repository which opened is the one whose signing key the job pins and whose
-//! identity the job holds. Nothing that decides is taken from the bucket: recipients and keys come
-//! from the job.
+//! Promises that a repository which opened is the one whose signing key the job pins, and that one which
+//! was unlocked is the one whose identity the job holds. Nothing that decides is taken from the bucket:
+//! recipients and keys come from the job.
+
+use std::ops::Deref;
 
 use bytes::Bytes;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use dualsync_model::time::Timestamp;
@@ -43,7 +46,8 @@ pub struct Description {
     pub recover: Digest,
 }
 
-/// An open repository.
+/// An open repository: what needs the pinned public key and no key to content.
+#[derive(Clone)]
 pub struct Repository {
     /// Its objects.
     pub objects: Objects,
@@ -51,14 +55,28 @@ pub struct Repository {
     pub description: Description,
     /// SHA-256 of `repo.json`.
     pub description_sha256: Digest,
-    /// Opens catalogs and volumes.
-    pub identity: Identity,
-    /// Who may open what is sealed from now on.
-    pub recipients: Recipients,
     /// The pinned public key.
     pub public: PublicKey,
     /// Name of the target, for findings.
     pub target: String,
+}
+
+/// A repository with the keys to what is in it.
+pub struct Unlocked {
+    /// The repository.
+    pub repository: Repository,
+    /// Opens catalogs and volumes.
+    pub identity: Identity,
+    /// Who may open what is sealed from now on.
+    pub recipients: Recipients,
+}
+
+impl Deref for Unlocked {
+    type Target = Repository;
+
+    fn deref(&self) -> &Repository {
+        &self.repository
+    }
 }
 
 /// Why a repository does not open.
@@ -136,7 +154,7 @@ impl From<KeyError> for OpenError {
 /// What `init` leaves behind.
 pub struct Initialised {
     /// The repository, open.
-    pub repository: Repository,
+    pub repository: Unlocked,
     /// Whether it was created just now.
     pub created: bool,
     /// Key files that were.
@@ -144,26 +162,15 @@ pub struct Initialised {
 }
 
 impl Repository {
-    /// Opens the repository in `objects` with the job's keys, by one request.
+    /// Opens the repository in `objects` with the pinned public key alone, by one request.
     pub async fn open(objects: Objects, target: &str, keys: &KeyRefs<'_>) -> Result<Self, OpenError> {
-        let open = keys.open().await?;
+        let public = keys.pinned()?.ok_or(KeyError::NotPinned)?;
         let Some(bytes) = description_bytes(&objects).await? else {
             return Err(OpenError::Missing { place: objects.store().describe() });
         };
-        let description = read_description(&bytes, &open.public)?;
-        let found = open.identity.recipient().to_string();
-        if found != description.recipient {
-            return Err(OpenError::OtherIdentity { found, wanted: description.recipient });
-        }
-        Ok(Self {
-            objects,
-            description,
-            description_sha256: Digest::of(&bytes),
-            identity: open.identity,
-            recipients: open.recipients,
-            public: open.public,
-            target: target.to_owned(),
-        })
+        let description = read_description(&bytes, &public)?;
+        let description_sha256 = Digest::of(&bytes);
+        Ok(Self { objects, description, description_sha256, public, target: target.to_owned() })
     }
 
     /// Creates what is missing and changes nothing that exists.
@@ -185,7 +192,7 @@ impl Repository {
             }
             let signing_public = keys.signer().await?.public().to_text();
             let keys = KeyRefs { signing_public: Some(keys.signing_public.unwrap_or(&signing_public)), ..*keys };
-            let repository = Self::open(objects, target, &keys).await?;
+            let repository = Unlocked::open(objects, target, &keys).await?;
             return Ok(Initialised { repository, created: false, keys_created: Vec::new() });
         }
         if !objects.list(POINTS).await?.is_empty() {
@@ -209,7 +216,7 @@ impl Repository {
         objects.put(REPO_KEY, Bytes::from(record::write(REPO_KEY, &description, &secret))).await?;
         let signing_public = secret.public().to_text();
         let keys = KeyRefs { signing_public: Some(&signing_public), ..*keys };
-        let repository = Self::open(objects, target, &keys).await?;
+        let repository = Unlocked::open(objects, target, &keys).await?;
         let created = repository.description.id == description.id;
         Ok(Initialised { repository, created, keys_created })
     }
@@ -217,6 +224,39 @@ impl Repository {
     /// Its id.
     pub fn id(&self) -> &str {
         &self.description.id
+    }
+
+    /// The record found under `key`, if it is one of this repository.
+    pub fn record<T: DeserializeOwned>(&self, key: &str, bytes: &[u8]) -> Result<T, RecordError> {
+        record::open_in(self.id(), key, bytes, &self.public)
+    }
+}
+
+impl Unlocked {
+    /// Opens the repository in `objects` with the job's keys, by one request.
+    pub async fn open(objects: Objects, target: &str, keys: &KeyRefs<'_>) -> Result<Self, OpenError> {
+        let unlocked = Self::open_to_read(objects, target, keys).await?;
+        unlocked.require_opener(&[])?;
+        Ok(unlocked)
+    }
+
+    /// The same with any identity, to read: a point that the identity opens says so itself, see
+    /// [`Unlocked::require_opener`].
+    pub async fn open_to_read(objects: Objects, target: &str, keys: &KeyRefs<'_>) -> Result<Self, OpenError> {
+        // Wrong keys are told before the store is asked anything.
+        let open = keys.open().await?;
+        let repository = Repository::open(objects, target, keys).await?;
+        Ok(Self { repository, identity: open.identity, recipients: open.recipients })
+    }
+
+    /// Refuses an identity that is neither the host's nor one of `openers`, those who can open all of a point as its
+    /// signed manifest tells: a sentence about the key, in place of one about damage.
+    pub fn require_opener(&self, openers: &[String]) -> Result<(), OpenError> {
+        let found = self.identity.recipient().to_string();
+        if found == self.description.recipient || openers.contains(&found) {
+            return Ok(());
+        }
+        Err(OpenError::OtherIdentity { found, wanted: self.description.recipient.clone() })
     }
 }
 

@@ -21,7 +21,7 @@ use crate::manifest::Stored;
 use crate::manifest::tests::{manifest, secret};
 use crate::objects::Objects;
 use crate::refs::{Ref, write_refs, write_sums};
-use crate::repo::{Description, README, RECOVER, Repository};
+use crate::repo::{Description, README, RECOVER, Repository, Unlocked};
 use crate::seal::{Identity, Recipients, Sealer};
 use crate::tree::layout;
 use crate::tree::meta::Meta;
@@ -47,7 +47,7 @@ enum Slot {
 
 /// A point that was made, and the store it is in.
 pub(crate) struct Made {
-    pub(crate) repository: Repository,
+    pub(crate) repository: Unlocked,
     pub(crate) store: Arc<MemoryStore>,
     pub(crate) point: PointId,
 }
@@ -267,11 +267,10 @@ impl Sample {
             objects: Objects::new(Arc::<MemoryStore>::clone(&self.store)),
             description,
             description_sha256: Digest::of(&repo),
-            identity: self.identity,
-            recipients,
             public: secret().public(),
             target: "paris".into(),
         };
+        let repository = Unlocked { repository, identity: self.identity, recipients };
         Made { repository, store: self.store, point: manifest.point }
     }
 
@@ -310,16 +309,9 @@ impl Made {
     }
 
     /// Sees the same objects through another store, counted anew.
-    pub(crate) fn through(&self, store: Arc<dyn Store>) -> Repository {
-        let Repository { description, identity, recipients, target, .. } = &self.repository;
-        Repository {
-            objects: Objects::new(store),
-            description: description.clone(),
-            description_sha256: self.repository.description_sha256,
-            identity: identity.clone(),
-            recipients: recipients.clone(),
-            public: secret().public(),
-            target: target.clone(),
-        }
+    pub(crate) fn through(&self, store: Arc<dyn Store>) -> Unlocked {
+        let Unlocked { repository, identity, recipients } = &self.repository;
+        let repository = Repository { objects: Objects::new(store), ..repository.clone() };
+        Unlocked { repository, identity: identity.clone(), recipients: recipients.clone() }
     }
 }

@@ -21,7 +21,7 @@ use crate::digest::Digest;
 use crate::events::Events;
 use crate::format::{Folder, MANIFEST_NAME, POINTS, SIGNATURE_NAME, parse_point_key, point_key};
 use crate::manifest::{Drop, LedgerLine, Manifest, Stored};
-use crate::marks::Marks;
+use crate::marks::{Marks, object_digest};
 use crate::points::{Copy, Opened, open, open_listed, sizes, with_causes};
 use crate::repo::Repository;
 
@@ -72,7 +72,7 @@ impl Chain {
     pub async fn load(
         repository: &Repository,
         listing: &[ObjectInfo],
-        marks: &Marks,
+        marks: &mut Marks,
         memory: Option<(&Memory, &Cache)>,
         events: &Events,
     ) -> Result<Self, BackupError> {
@@ -98,6 +98,11 @@ impl Chain {
             };
             chain.add(copy, &listed);
         }
+        let gone: Vec<_> = chain.gone(&listed).map(|line| object_digest(&line_key(line))).collect();
+        if !gone.is_empty() {
+            let is_on_gone = |digest: &str, _| gone.iter().any(|one| one == digest);
+            marks.prove(repository, is_on_gone, events).await.map_err(BackupError::Object)?;
+        }
         chain.find_dropped(&listed, marks);
         chain.refuse_returned(&listed, events);
         Ok(chain)
@@ -116,10 +121,15 @@ impl Chain {
         }
     }
 
+    /// Points that the newest manifest knows and that are not there.
+    fn gone<'a>(&'a self, listed: &'a BTreeSet<String>) -> impl Iterator<Item = &'a LedgerLine> {
+        let ledger = self.newest.iter().flat_map(|newest| &newest.manifest.ledger);
+        ledger.filter(|line| !listed.contains(&line_key(line)))
+    }
+
     fn find_dropped(&mut self, listed: &BTreeSet<String>, marks: &Marks) {
-        let Some(newest) = &self.newest else { return };
-        let gone = newest.manifest.ledger.iter().filter(|line| !listed.contains(&line_key(line)));
-        self.dropped = gone
+        self.dropped = self
+            .gone(listed)
             .map(|line| {
                 let reason = if marks.is_proved(&line_key(line)) { "marked" } else { "absent" };
                 Drop { line: line.clone(), reason: reason.to_owned() }
@@ -201,7 +211,7 @@ pub fn ledger_line(copy: &Copy) -> LedgerLine {
 }
 
 /// Key of the manifest of a line.
-fn line_key(line: &LedgerLine) -> String {
+pub fn line_key(line: &LedgerLine) -> String {
     format!("{POINTS}{}/{}/{MANIFEST_NAME}", line.point.source(), line.folder)
 }
 
@@ -234,7 +244,7 @@ fn remembered(
     match Manifest::open(key, &bytes, &signature, &repository.public, repository.id()) {
         Ok(manifest) => {
             let anchor = Anchor { sequence: manifest.sequence, sha256: Digest::of(&bytes).hex() };
-            Some(Copy { manifest, key: key.to_owned(), anchor })
+            Some(Copy { manifest, key: key.to_owned(), anchor, received_at: None })
         }
         Err(error) => {
             tracing::warn!(error = with_causes(&error), "the remembered manifest is not used");

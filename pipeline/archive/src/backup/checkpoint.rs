@@ -1,7 +1,5 @@
-//! Run records: heartbeats, which say that a run is alive, and checkpoints, which say what it has sent.
+//! Checkpoints: what a run that may never end has sent.
 //!
-//! `runs/<source>/<run>/<n>` is a heartbeat, put at the start and every hour; while one is younger than the
-//! grace, no pruning touches the parent or anything newer than the run's start.
 //! `runs/<source>/<run>/checkpoint-<n>` names everything that is durable by now and where each content
 //! lies: a later run uses it as an additional parent, by content, and never as a point.
 
@@ -12,7 +10,6 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use dualsync_model::id::{RunId, SourceName};
-use dualsync_model::time::Timestamp;
 
 use crate::backup::BackupError;
 use crate::backup::upload::{SentObjects, Upload, What};
@@ -26,26 +23,6 @@ use crate::minisign::SecretKey;
 use crate::record;
 use crate::refs::Ref;
 use crate::seal::Recipients;
-
-/// A heartbeat of version 1.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Heartbeat {
-    /// [`FORMAT`].
-    pub format: String,
-    /// [`VERSION`].
-    pub version: u32,
-    /// Id of the repository.
-    pub repository: String,
-    /// When the run began, by the store's clock where it has one.
-    pub started_at: Timestamp,
-    /// When this was written.
-    pub at: Timestamp,
-    /// The folder that the point will have.
-    pub folder: String,
-    /// Key of the manifest that the run builds on.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub parent: Option<String>,
-}
 
 /// A checkpoint of version 1.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,11 +38,6 @@ pub struct Checkpoint {
     /// Sealed lists of what they hold, packed like catalog segments: lines of parts, whose `sha256` is the
     /// key of the content in [`crate::backup::index`].
     pub contents: Vec<Stored>,
-}
-
-/// Key of heartbeat `number`.
-pub fn heartbeat_key(source: &SourceName, run: &RunId, number: u64) -> String {
-    format!("{RUNS}{source}/{run}/{number}")
 }
 
 /// Key of checkpoint `number`.

@@ -13,7 +13,6 @@
 //!    the manifest could make the point himself. Then the manifest: with it the point exists.
 
 use std::collections::{BTreeMap, HashSet};
-use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -23,8 +22,9 @@ use crate::backup::BackupError;
 use crate::backup::chain::{Chain, Memory};
 use crate::backup::live::share;
 use crate::backup::pipeline::Done;
-use crate::backup::state::{State, boot_seconds};
+use crate::backup::state::State;
 use crate::backup::upload::SentObjects;
+use crate::deadline::{Deadline, boot_seconds};
 use crate::events::Events;
 use crate::format::{
     FORMAT, Folder, MANIFEST_BYTES_MAX, MANIFEST_NAME, POINTS, REFS_BYTES_MAX, REFS_NAME, SIGNATURE_NAME, SUMS_NAME,
@@ -33,7 +33,6 @@ use crate::format::{
 use crate::manifest::{Manifest, Objects as ObjectDigests, SnapshotInfo, Stats, Stored};
 use crate::marks::Marks;
 use crate::minisign::SecretKey;
-use crate::objects::ObjectError;
 use crate::points::Copy;
 use crate::refs::{Ref, write_refs, write_sums};
 use crate::repo::Repository;
@@ -75,6 +74,7 @@ impl Prepared {
             size_bytes: counts.size_bytes,
             read_bytes: counts.read_bytes,
             stored_bytes: refs.iter().map(|one| one.bytes).sum(),
+            live_bytes: Some(refs.iter().map(|one| one.live_bytes).sum()),
             added_bytes: added_bytes(&done.sent),
             repacked_bytes: counts.repacked_bytes,
             incomplete_entries: counts.incomplete,
@@ -153,26 +153,6 @@ pub struct Began {
     pub boot: i64,
 }
 
-/// A listing that is older than this is as good as none: better no point tonight than one with a hole.
-struct Deadline {
-    boot: i64,
-}
-
-impl Deadline {
-    /// So many seconds from now.
-    fn after(seconds: i64) -> Self {
-        Self { boot: boot_seconds().saturating_add(seconds) }
-    }
-
-    /// Puts an object in time, retries and all. What is not answered in time is given up, so that no later try
-    /// of it can still arrive. The timer stands still while the host sleeps, so the clock is looked at too.
-    async fn keep(&self, put: impl Future<Output = Result<Stored, ObjectError>>) -> Result<Stored, BackupError> {
-        let left = u64::try_from(self.boot - boot_seconds()).map_err(|_| BackupError::TooLong)?;
-        let stored = tokio::time::timeout(Duration::from_secs(left), put).await.map_err(|_| BackupError::TooLong)??;
-        if boot_seconds() > self.boot { Err(BackupError::TooLong) } else { Ok(stored) }
-    }
-}
-
 impl Committer<'_> {
     /// Commits. After `Ok` the point exists and is durable.
     pub async fn commit(
@@ -198,20 +178,20 @@ impl Committer<'_> {
             objects.get_exact(&key(REFS_NAME), prepared.refs_stored).await?;
             objects.get_exact(&key(SUMS_NAME), prepared.sums_stored).await?;
         }
+        // A listing that is older than this is as good as none: better no point tonight than one with a hole.
         let deadline = Deadline::after(grace / 4);
-        let marks = Marks::load(self.repository, [], self.events).await?;
-        self.check_marks(&prepared, &marks, grace)?;
-        let signature_stored = deadline.keep(objects.put(&key(SIGNATURE_NAME), signature.clone())).await?;
+        self.check_marks(&prepared, grace).await?;
+        let signature_stored = deadline.keep(objects.put(&key(SIGNATURE_NAME), signature.clone())).await??;
         if read_back {
             objects.get_exact(&key(SIGNATURE_NAME), signature_stored).await?;
         }
-        let stored = deadline.keep(objects.put(&key(MANIFEST_NAME), bytes.clone())).await?;
+        let stored = deadline.keep(objects.put(&key(MANIFEST_NAME), bytes.clone())).await??;
         if read_back {
             objects.get_exact(&key(MANIFEST_NAME), stored).await?;
         }
         self.remember(&prepared, (stored, &bytes), (signature_stored, &signature));
         let anchor = Anchor { sequence: manifest.sequence, sha256: stored.sha256.hex() };
-        Ok(Copy { manifest, key: key(MANIFEST_NAME), anchor })
+        Ok(Copy { manifest, key: key(MANIFEST_NAME), anchor, received_at: None })
     }
 
     /// The chain as it is now. Only this host writes to the repository, and it remembers its last
@@ -224,21 +204,25 @@ impl Committer<'_> {
         }
         let listing = self.repository.objects.list(POINTS).await?;
         let keys = listing.iter().map(|info| info.key.as_str());
-        let marks = Marks::load(self.repository, keys, self.events).await?;
-        Chain::load(self.repository, &listing, &marks, None, self.events).await
+        let mut marks = Marks::load(self.repository, keys, self.events).await?;
+        Chain::load(self.repository, &listing, &mut marks, None, self.events).await
     }
 
-    fn check_marks(&self, prepared: &Prepared, marks: &Marks, grace: i64) -> Result<(), BackupError> {
-        let now = self.repository.objects.now();
-        let has_clock = self.repository.objects.store().has_clock();
-        for one in &prepared.refs {
-            let Some(since) = marks.since(&one.key) else { continue };
-            // A store without a clock cannot say how old a mark is.
-            if !has_clock || now.seconds_since(since) > grace / 2 {
-                return Err(BackupError::Marked { key: one.key.clone() });
-            }
+    /// Lists the marks, and refuses what is marked for more than half of the grace. The lists of the point are
+    /// looked at like everything else: until there is a manifest they are objects that nobody names.
+    async fn check_marks(&self, prepared: &Prepared, grace: i64) -> Result<(), BackupError> {
+        let key = |name| point_key(self.task.point.source(), self.folder, name);
+        let lists = [key(REFS_NAME), key(SUMS_NAME)];
+        let needed = || prepared.refs.iter().map(|one| &one.key).chain(&lists);
+        // A store with a clock tells ages by itself; without one the records have to be read.
+        let clock = self.repository.objects.clock();
+        let read: Vec<_> = if clock.is_stores { Vec::new() } else { needed().map(String::as_str).collect() };
+        let marks = Marks::load(self.repository, read, self.events).await?;
+        let clock = self.repository.objects.clock();
+        match needed().find(|key| marks.age_for_run(key, clock).is_some_and(|age| age > grace / 2)) {
+            Some(key) => Err(BackupError::Marked { key: key.clone() }),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     fn manifest(&self, prepared: &Prepared, chain: &Chain, began: Began) -> Manifest {
@@ -297,17 +281,7 @@ impl Committer<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::future::{pending, ready};
-
     use super::*;
-
-    #[tokio::test]
-    async fn what_is_not_put_in_time_is_given_up() {
-        let put = || ready(Ok(Stored::of(b"x")));
-        assert_eq!(Deadline::after(3_600).keep(put()).await.unwrap(), Stored::of(b"x"));
-        assert!(matches!(Deadline::after(0).keep(pending()).await, Err(BackupError::TooLong)));
-        assert!(matches!(Deadline::after(-1).keep(put()).await, Err(BackupError::TooLong)));
-    }
 
     #[test]
     fn what_no_reader_takes_is_not_put() {

@@ -43,14 +43,11 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use bytes::Bytes;
-
 use dualsync_model::event::{Committed, Event, Prepared, Summary};
 use dualsync_model::job::{BackupTask, Command, Job};
 use dualsync_model::outcome::Exit;
 
 use crate::backup::chain::Chain;
-use crate::backup::checkpoint::{Heartbeat, heartbeat_key};
 use crate::backup::commit::{Began, Committer, Prepared as PreparedPoint};
 use crate::backup::flow::Stopped;
 use crate::backup::index::IndexFailure;
@@ -60,18 +57,19 @@ use crate::backup::state::{LockError, State};
 use crate::catalog::segment::SegmentError;
 use crate::catalog::stream::CatalogError;
 use crate::codec::{Codec, CodecError};
+use crate::deadline::{Late, boot_seconds};
 use crate::events::Events;
-use crate::format::{FORMAT, Folder, HEARTBEAT_S, POINTS, VERSION};
+use crate::format::{Folder, POINTS};
 use crate::globs::{GlobError, Globs};
 use crate::input::Input;
 use crate::marks::Marks;
 use crate::minisign::SecretKey;
 use crate::objects::ObjectError;
-use crate::points::{Copy, with_causes};
+use crate::points::Copy;
 use crate::program::summary;
-use crate::record;
 use crate::refs::RefsError;
-use crate::repo::Repository;
+use crate::repo::{Repository, Unlocked};
+use crate::runs::{Heartbeat, Pulse, Purpose};
 use crate::seal::SealError;
 use crate::spool::SpoolError;
 use crate::tree::layout::LayoutError;
@@ -166,6 +164,12 @@ pub enum BackupError {
     Died,
 }
 
+impl From<Late> for BackupError {
+    fn from(_: Late) -> Self {
+        Self::TooLong
+    }
+}
+
 impl From<Stopped> for BackupError {
     fn from(_: Stopped) -> Self {
         Self::Stopped
@@ -174,7 +178,7 @@ impl From<Stopped> for BackupError {
 
 /// Makes the copy, waits for `commit`, and commits it.
 pub async fn run(
-    repository: Repository,
+    repository: Unlocked,
     secret: SecretKey,
     job: &Job,
     task: &BackupTask,
@@ -185,7 +189,7 @@ pub async fn run(
     let exclude = Globs::new(&task.exclude)?;
     let (repository, secret) = (Arc::new(repository), Arc::new(secret));
     let state = State::open(&job.state, task.point.source())?;
-    let began = Began { boot: state::boot_seconds() };
+    let began = Began { boot: boot_seconds() };
     let started_at = repository.objects.now();
     events.phase("scanning");
 
@@ -199,16 +203,10 @@ pub async fn run(
     };
     let recipients = openers(&repository.recipients.to_texts(), parent.copy.as_ref(), events);
     let folder = Folder::new(task.point.time(), random()?);
-    let beat = Heartbeat {
-        format: FORMAT.to_owned(),
-        version: VERSION,
-        repository: repository.id().to_owned(),
-        started_at,
-        at: started_at,
-        folder: folder.as_str().to_owned(),
-        parent: parent.copy.as_ref().map(|copy| copy.key.clone()),
-    };
-    let hourly = beat_hourly(repository.clone(), secret.clone(), task.clone(), beat, events.clone()).await?;
+    let builds_on = parent.copy.as_ref().map(|copy| copy.key.clone());
+    let beat = Heartbeat::new(&repository, Purpose::Backup, folder.as_str().to_owned(), builds_on);
+    let beat = Heartbeat { started_at, ..beat };
+    let pulse = Pulse::begin(&repository, secret.clone(), task.point.source(), &task.run, beat, events).await?;
     if state.begin()? {
         parent.add_checkpoints(&repository, task.point.source(), &marks).await?;
     }
@@ -240,7 +238,7 @@ pub async fn run(
         events,
     };
     let copy = committer.commit(prepared, chain, began, proof::is_needed(&job.target.place)).await?;
-    hourly.abort();
+    drop(pulse);
     events.emit(&Event::Committed(Committed { manifest: copy.key.clone(), anchor: copy.anchor.clone() }));
 
     let exit = if incomplete > 0 { Exit::Incomplete } else { Exit::Done };
@@ -271,10 +269,10 @@ async fn look_around(
     events: &Events,
 ) -> Result<(Marks, Chain), BackupError> {
     let listing = repository.objects.list(POINTS).await?;
-    let marks = Marks::load(repository, listing.iter().map(|info| info.key.as_str()), events).await?;
+    let mut marks = Marks::load(repository, listing.iter().map(|info| info.key.as_str()), events).await?;
     let memory = state.memory();
     let known = memory.as_ref().map(|memory| (memory, &state.cache));
-    let chain = Chain::load(repository, &listing, &marks, known, events).await?;
+    let chain = Chain::load(repository, &listing, &mut marks, known, events).await?;
     if let Some(remembered) = task.remembered.as_ref().filter(|remembered| chain.is_rolled_back(remembered)) {
         let message = format!(
             "this host remembers manifest {} of this target, and the store's newest is {}: the store is older than it was",
@@ -284,48 +282,6 @@ async fn look_around(
         events.warn("rollback", message, None);
     }
     Ok((marks, chain))
-}
-
-/// Puts the first heartbeat, and one more every hour until the task is aborted. A later one that fails is
-/// not the end of the run: the next may succeed, and the commit looks at the marks anyway.
-async fn beat_hourly(
-    repository: Arc<Repository>,
-    secret: Arc<SecretKey>,
-    task: BackupTask,
-    mut beat: Heartbeat,
-    events: Events,
-) -> Result<AbortOnDrop, BackupError> {
-    let put = async move |number: u64, beat: &Heartbeat| {
-        let key = heartbeat_key(task.point.source(), &task.run, number);
-        let bytes = record::write(&key, beat, &secret);
-        repository.objects.put(&key, Bytes::from(bytes)).await.map(|_| repository.objects.now())
-    };
-    put(0, &beat).await?;
-    let hourly = tokio::spawn(async move {
-        for number in 1.. {
-            tokio::time::sleep(std::time::Duration::from_secs(HEARTBEAT_S)).await;
-            beat.at = beat.at.plus_seconds(i64::try_from(HEARTBEAT_S).unwrap_or(0));
-            if let Err(error) = put(number, &beat).await {
-                events.warn("heartbeat", format!("the run cannot say that it is alive: {}", with_causes(&error)), None);
-            }
-        }
-    });
-    Ok(AbortOnDrop(hourly))
-}
-
-/// A task that ends with this.
-struct AbortOnDrop(tokio::task::JoinHandle<()>);
-
-impl AbortOnDrop {
-    fn abort(self) {
-        drop(self);
-    }
-}
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 fn random() -> Result<[u8; 8], BackupError> {

@@ -19,9 +19,8 @@ use crate::manifest::Stored;
 use crate::marks::Marks;
 use crate::objects::ObjectError;
 use crate::points::{Copy, with_causes};
-use crate::record;
 use crate::refs::{Ref, parse_refs};
-use crate::repo::Repository;
+use crate::repo::Unlocked;
 
 /// Everything that is stored already and may be used.
 #[derive(Default)]
@@ -44,7 +43,7 @@ impl Parent {
     /// The parent `copy`. Where its lists are damaged, the run goes on without it: everything is read
     /// and stored again, and the user is told.
     pub async fn open(
-        repository: &Repository,
+        repository: &Unlocked,
         copy: Copy,
         marks: &Marks,
         cache: &Cache,
@@ -62,7 +61,7 @@ impl Parent {
         }
     }
 
-    async fn try_open(repository: &Repository, copy: Copy, marks: &Marks, cache: &Cache) -> Result<Self, BackupError> {
+    async fn try_open(repository: &Unlocked, copy: Copy, marks: &Marks, cache: &Cache) -> Result<Self, BackupError> {
         let (objects, identity) = (&repository.objects, &repository.identity);
         let listed = copy.manifest.objects.refs;
         let bytes: Vec<u8> = if let Some(bytes) = cache.get(listed) {
@@ -92,7 +91,7 @@ impl Parent {
     /// read is passed over.
     pub async fn add_checkpoints(
         &mut self,
-        repository: &Repository,
+        repository: &Unlocked,
         source: &SourceName,
         marks: &Marks,
     ) -> Result<(), BackupError> {
@@ -104,7 +103,7 @@ impl Parent {
             .filter(|info| now.seconds_since(info.modified) < CHECKPOINT_AGE_S && info.size <= MANIFEST_BYTES_MAX);
         for key in newest_checkpoints(young.map(|info| info.key.as_str())) {
             let Ok(bytes) = repository.objects.get(key, MANIFEST_BYTES_MAX).await else { continue };
-            let checkpoint: Checkpoint = match record::open(key, &bytes, &repository.public) {
+            let checkpoint: Checkpoint = match repository.record(key, &bytes) {
                 Ok(checkpoint) => checkpoint,
                 Err(error) => {
                     tracing::warn!(error = with_causes(&error), "a checkpoint is passed over");
@@ -116,7 +115,7 @@ impl Parent {
                 // Volumes of finished points are found through the parent, or are not wanted any more.
                 folder.map(str::to_owned) > since
             };
-            if checkpoint.repository == repository.id() && checkpoint.volumes.iter().all(is_ours) {
+            if checkpoint.volumes.iter().all(is_ours) {
                 self.add_checkpoint(checkpoint, marks);
             }
         }
@@ -141,7 +140,7 @@ impl Parent {
 
 /// The contents in one list of a checkpoint. Only those in volumes that the checkpoint names count.
 pub async fn sent_contents(
-    repository: &Repository,
+    repository: &Unlocked,
     list: Stored,
     known: &BTreeMap<String, Ref>,
 ) -> Result<Vec<Part>, BackupError> {

@@ -39,7 +39,7 @@ use crate::globs::Globs;
 use crate::minisign::SecretKey;
 use crate::objects::ObjectError;
 use crate::refs::Ref;
-use crate::repo::Repository;
+use crate::repo::Unlocked;
 use crate::tree::walk::Walk;
 
 /// Workers that compress.
@@ -52,7 +52,7 @@ const ITEMS: usize = 1024;
 /// What a pipeline works with.
 pub struct Pipeline<'a> {
     /// Where to.
-    pub repository: &'a Arc<Repository>,
+    pub repository: &'a Arc<Unlocked>,
     /// Signs checkpoints.
     pub secret: &'a Arc<SecretKey>,
     /// Local files.
@@ -105,10 +105,10 @@ impl Pipeline<'_> {
         }
         let old = self.old_entries(parent.segments.clone());
         let walk = self.walk(exclude.clone())?;
-        let (tar_bytes, unusable) = (parent.tar_bytes(), parent.marked.clone());
+        let (tar_bytes, unusable, resend) = (parent.tar_bytes(), parent.marked.clone(), self.task.resend);
         let pass = spawn_blocking(move || {
             join(walk, old, &mut planner)?;
-            planner.finish(&spill, &tar_bytes, unusable)
+            planner.finish(&spill, &tar_bytes, unusable, resend)
         });
         pass.await.map_err(|_| BackupError::Died)?
     }

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use dualsync_model::fact::EntryKind;
+use dualsync_model::job::Resend;
 use dualsync_model::slice::Slice;
 use dualsync_model::time::Timestamp;
 
@@ -19,7 +20,7 @@ use crate::backup::live::Live;
 use crate::backup::place::Volumes;
 use crate::catalog::entry::{At, Entry, Part, State};
 use crate::catalog::stream::Grouped;
-use crate::format::{LIVE_PERCENT_MIN, RACY_S, REPACK_BYTES_MAX, REREAD_SLICES};
+use crate::format::{RACY_S, REREAD_SLICES};
 use crate::sort::Sorter;
 use crate::tree::meta::Meta;
 use crate::tree::walk::Walked;
@@ -109,15 +110,16 @@ impl Planner {
     }
 
     /// The end of the pass. `tar_bytes` are the old volumes with what they hold, `unusable` those that are
-    /// about to be deleted.
+    /// about to be deleted; `resend` says which of the others are left behind.
     pub fn finish(
         self,
         folder: &Path,
         tar_bytes: &BTreeMap<String, u64>,
         unusable: HashSet<String>,
+        resend: Resend,
     ) -> Result<Plan, BackupError> {
         let mut left_behind = unusable;
-        left_behind.extend(mostly_dead(&self.live, tar_bytes, REPACK_BYTES_MAX));
+        left_behind.extend(mostly_dead(&self.live, tar_bytes, resend));
         Ok(Plan {
             index: Index::new(folder, self.sorter)?,
             volumes: self.volumes,
@@ -168,14 +170,14 @@ impl Visit for Planner {
     }
 }
 
-/// Volumes of which less than half is needed, the worst first, until `bytes_max` would be sent again.
-fn mostly_dead(live: &Live, tar_bytes: &BTreeMap<String, u64>, bytes_max: u64) -> Vec<String> {
+/// Volumes of which less than their share is needed, the worst first, until more than allowed would be sent again.
+fn mostly_dead(live: &Live, tar_bytes: &BTreeMap<String, u64>, resend: Resend) -> Vec<String> {
     let mut dead: Vec<_> = live
         .volumes()
         .filter_map(|(key, live)| {
             let total = tar_bytes.get(key).copied().unwrap_or(0);
             let percent = live.saturating_mul(100).checked_div(total)?;
-            (percent < LIVE_PERCENT_MIN).then_some((percent, live, key))
+            (percent < u64::from(resend.sparse_percent)).then_some((percent, live, key))
         })
         .collect();
     dead.sort_unstable();
@@ -183,7 +185,7 @@ fn mostly_dead(live: &Live, tar_bytes: &BTreeMap<String, u64>, bytes_max: u64) -
     dead.into_iter()
         .take_while(|(_, live, _)| {
             sum = sum.saturating_add(*live);
-            sum <= bytes_max
+            sum <= resend.bytes_max
         })
         .map(|(_, _, key)| key.to_owned())
         .collect()
@@ -206,9 +208,15 @@ mod tests {
     fn mostly_dead_volumes_are_left_behind_worst_first_up_to_the_limit() {
         let live = live(&[("a", 49), ("b", 50), ("c", 10), ("d", 30)]);
         let total: BTreeMap<String, u64> = ["a", "b", "c", "d"].map(|key| (key.to_owned(), 100)).into();
-        assert_eq!(mostly_dead(&live, &total, u64::MAX), ["c", "d", "a"]);
-        assert_eq!(mostly_dead(&live, &total, 45), ["c", "d"]);
-        assert_eq!(mostly_dead(&live, &total, 9), Vec::<String>::new());
+        let check = |sparse_percent, bytes_max, expected: &[&str]| {
+            assert_eq!(mostly_dead(&live, &total, Resend { sparse_percent, bytes_max }), expected);
+        };
+        check(50, u64::MAX, &["c", "d", "a"]);
+        check(50, 45, &["c", "d"]);
+        check(50, 9, &[]);
+        check(30, u64::MAX, &["c"]);
+        check(0, u64::MAX, &[]);
+        check(90, u64::MAX, &["c", "d", "a", "b"]);
     }
 
     fn rules() -> Rules {

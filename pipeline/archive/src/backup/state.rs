@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
-use rustix::time::{ClockId, clock_gettime};
 
 use dualsync_model::id::SourceName;
 
@@ -130,11 +129,6 @@ impl State {
 
 fn lock_file(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)
-}
-
-/// Seconds since this host was started, sleep included: what limits of the protocol are measured with.
-pub fn boot_seconds() -> i64 {
-    clock_gettime(ClockId::Boottime).tv_sec
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use dualsync_model::slice::Slice;
 
 use super::*;
 use crate::events::tests::Sink;
+use crate::record;
 use crate::sample::{Made, Sample, meta};
 
 fn made() -> Made {
@@ -68,7 +69,9 @@ async fn check_harm(made: &Made, key: &Key, kind: &str) {
     let (outcome, findings) = run(made, task(Depth::Objects)).await;
     if kind == "missing" && key.as_str().ends_with("/manifest.json") {
         // Without a manifest there is no point: only who asks for it, or a later one that lists it, can miss it.
-        assert_eq!(findings, []);
+        // What it named is nobody's then.
+        assert_eq!((outcome.unwrap().incomplete, findings.len()), (7, 7), "{findings:?}");
+        assert!(findings.iter().all(|finding| finding.kind == "unexpected"));
         return;
     }
     assert_eq!(outcome.unwrap_err().exit(), Exit::Damaged, "{kind} {key}");
@@ -115,11 +118,38 @@ async fn one_point_is_checked_alone() {
 async fn a_record_of_a_run_that_nobody_signed_is_forged() {
     let made = made();
     let secret = crate::manifest::tests::secret();
-    let record = serde_json::json!({ "format": crate::format::FORMAT, "version": 1 });
-    let good = record::write("runs/web/1/0", &record, &secret);
-    made.store.replace("runs/web/1/0".parse().unwrap(), good.clone().into());
+    let of = |repository: &str| {
+        let record = serde_json::json!({ "format": crate::format::FORMAT, "version": 1, "repository": repository });
+        record::write("runs/web/0000000000000001/0", &record, &secret)
+    };
+    let good = of(made.repository.id());
+    made.store.replace("runs/web/0000000000000001/0".parse().unwrap(), good.clone().into());
     assert_eq!(run(&made, task(Depth::Objects)).await.1, []);
-    made.store.replace("runs/web/1/1".parse().unwrap(), good.into());
+    made.store.replace("runs/web/0000000000000001/1".parse().unwrap(), good.into());
     let (_, findings) = run(&made, task(Depth::Objects)).await;
-    assert_eq!((findings[0].kind.as_str(), findings[0].object.as_str()), ("forged", "runs/web/1/1"));
+    assert_eq!((findings[0].kind.as_str(), findings[0].object.as_str()), ("forged", "runs/web/0000000000000001/1"));
+    made.store.remove(&"runs/web/0000000000000001/1".parse().unwrap());
+    made.store.replace("runs/web/0000000000000001/0".parse().unwrap(), of("of another repository").into());
+    let (_, findings) = run(&made, task(Depth::Objects)).await;
+    assert_eq!((findings[0].kind.as_str(), findings[0].object.as_str()), ("forged", "runs/web/0000000000000001/0"));
+}
+
+#[tokio::test]
+async fn what_belongs_to_nothing_is_told_and_is_no_damage() {
+    let made = made();
+    let strangers = ["volumes/web/x", "notes.txt", "points/web/20261120T020000Z-0001020304050607/refs.jsonl"];
+    for key in strangers {
+        made.store.replace(key.parse().unwrap(), "x".into());
+    }
+    let (outcome, findings) = run(&made, task(Depth::Presence)).await;
+    assert_eq!(outcome.unwrap().incomplete, 3);
+    assert!(
+        findings.iter().all(|finding| finding.kind == "unexpected" && strangers.contains(&finding.object.as_str()))
+    );
+    // A run that was alive in the last days explains what is newer than its start.
+    let copy = Copy::find(&made.repository, &made.point).await.unwrap();
+    let beat = crate::runs::Heartbeat::new(&made.repository, crate::runs::Purpose::Backup, copy.manifest.folder, None);
+    let key = "runs/web/0001020304050607/0";
+    made.store.replace(key.parse().unwrap(), record::write(key, &beat, &crate::manifest::tests::secret()).into());
+    assert_eq!(run(&made, task(Depth::Presence)).await.1, []);
 }

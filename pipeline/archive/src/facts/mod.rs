@@ -10,6 +10,7 @@ mod hashes;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use dualsync_model::event::{Event, Summary};
 use dualsync_model::fact::{EntryKind, Fact, FactState};
@@ -25,9 +26,11 @@ use crate::damage::Damage;
 use crate::events::Events;
 use crate::failure::Fault;
 use crate::listing::{Listing, ListingError};
+use crate::minisign::SecretKey;
 use crate::points::Copy;
 use crate::program::summary;
-use crate::repo::Repository;
+use crate::repo::Unlocked;
+use crate::runs::{Pulse, Purpose};
 use crate::sort::Sorted;
 use crate::sort::spool::{Spool, Spooled};
 use crate::tree::layout;
@@ -55,14 +58,38 @@ impl From<FactsError> for Fault {
 }
 
 /// Runs the task; temporary files go into the folder `state`.
-pub async fn facts(repository: &Repository, task: &FactsTask, state: &Path, events: &Events) -> Result<Summary, Fault> {
+///
+/// With the signing key `witness`, a deleter is told that the point is read.
+pub async fn facts(
+    repository: &Unlocked,
+    witness: Option<Arc<SecretKey>>,
+    task: &FactsTask,
+    state: &Path,
+    events: &Events,
+) -> Result<Summary, Fault> {
     std::fs::create_dir_all(state).map_err(|error| Fault::new(Exit::Failed, "internal", &error))?;
-    events.phase("reading the catalog");
     let copy = Copy::find(repository, &task.point).await?;
+    repository.require_opener(&copy.manifest.recipients)?;
+    let pulse = Pulse::reading(repository, witness, &copy, Purpose::Facts, Duration::ZERO, events).await;
+    let ended = read(repository, &copy, task, state, events).await;
+    if let Some(pulse) = pulse {
+        pulse.end().await;
+    }
+    ended
+}
+
+async fn read(
+    repository: &Unlocked,
+    copy: &Copy,
+    task: &FactsTask,
+    state: &Path,
+    events: &Events,
+) -> Result<Summary, Fault> {
+    events.phase("reading the catalog");
     let refs = copy.refs(&repository.objects).await?;
     let volumes = Arc::new(Volumes::new(repository.objects.clone(), repository.identity.clone(), &refs));
     let damage = Arc::new(Damage::new(&repository.target, &task.point));
-    let listing = Listing::open(repository, &copy).await?;
+    let listing = Listing::open(repository, copy).await?;
     let mut draft = Draft::new(state, task.slice)?;
     listing.read(&damage, |line| draft.take(line)).await?;
     let Draft { plan, facts, entries, .. } = draft;

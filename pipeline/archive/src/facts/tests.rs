@@ -30,7 +30,7 @@ async fn run_slice(made: &Made, slice: Option<Slice>) -> Ran {
     let state = tempfile::tempdir().unwrap();
     let sink = Sink::default();
     let task = FactsTask { point: made.point.clone(), slice, kernel_mount: false };
-    let outcome = facts(&made.repository, &task, state.path(), &Events::new(sink.clone())).await;
+    let outcome = facts(&made.repository, None, &task, state.path(), &Events::new(sink.clone())).await;
     let mut ran = Ran { outcome, facts: Vec::new(), findings: Vec::new() };
     for event in sink.events() {
         match event {

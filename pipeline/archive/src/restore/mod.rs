@@ -13,6 +13,7 @@ mod survey;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use dualsync_model::event::Summary;
 use dualsync_model::job::{RestoreTask, Shape};
@@ -27,9 +28,11 @@ use crate::events::Events;
 use crate::failure::{Fault, usage};
 use crate::globs::{GlobError, Globs};
 use crate::listing::{Listing, ListingError};
+use crate::minisign::SecretKey;
 use crate::points::Copy;
 use crate::program::summary;
-use crate::repo::Repository;
+use crate::repo::Unlocked;
+use crate::runs::{Pulse, Purpose};
 use crate::tree::apply::{Applier, ApplyError, Existing};
 use crate::volume::reader::{VolumeError, Volumes};
 
@@ -53,8 +56,11 @@ pub enum RestoreError {
 }
 
 /// Runs the task; temporary files go into the folder `state`.
+///
+/// With the signing key `witness`, a deleter is told that the point is read.
 pub async fn restore(
-    repository: &Repository,
+    repository: &Unlocked,
+    witness: Option<Arc<SecretKey>>,
     task: &RestoreTask,
     state: &Path,
     events: &Events,
@@ -64,16 +70,36 @@ pub async fn restore(
     }
     let globs = Globs::new(&task.paths)?;
     std::fs::create_dir_all(state).map_err(|error| Fault::new(Exit::Failed, "internal", &error))?;
-    events.phase("reading the catalog");
     let copy = Copy::find(repository, &task.point).await?;
+    repository.require_opener(&copy.manifest.recipients)?;
+    // A few files are back before a deleter could hurt them; only a restore that lasts says so.
+    let after = if task.paths.is_empty() { Duration::ZERO } else { Duration::from_mins(1) };
+    let witness = witness.filter(|_| !task.dry_run);
+    let pulse = Pulse::reading(repository, witness, &copy, Purpose::Restore, after, events).await;
+    let ended = bring_back(repository, &copy, &globs, task, state, events).await;
+    if let Some(pulse) = pulse {
+        pulse.end().await;
+    }
+    ended
+}
+
+async fn bring_back(
+    repository: &Unlocked,
+    copy: &Copy,
+    globs: &Globs,
+    task: &RestoreTask,
+    state: &Path,
+    events: &Events,
+) -> Result<Summary, Fault> {
+    events.phase("reading the catalog");
     let damage = Arc::new(Damage::new(&repository.target, &task.point));
-    let mut listing = Listing::open(repository, &copy).await?;
+    let mut listing = Listing::open(repository, copy).await?;
     if !globs.is_empty() {
         listing = listing.narrowed(globs.roots());
     }
     let report = Arc::new(Report::new(events.clone()));
     let applier = if task.dry_run { None } else { Some(Arc::new(prepare(task)?)) };
-    let mut survey = Survey::new(&globs, applier.clone(), task.resume, state, &report)?;
+    let mut survey = Survey::new(globs, applier.clone(), task.resume, state, &report)?;
     listing.read(&damage, |line| survey.take(line)).await?;
     let surveyed = survey.finish()?;
     if surveyed.entries == 0 && !globs.is_empty() && damage.is_empty() {
@@ -113,7 +139,7 @@ fn prepare(task: &RestoreTask) -> Result<Applier, RestoreError> {
 
 /// Everything after the catalog was read.
 async fn write(
-    repository: &Repository,
+    repository: &Unlocked,
     volumes: &Arc<Volumes>,
     applier: &Arc<Applier>,
     surveyed: Surveyed,
@@ -137,7 +163,7 @@ async fn write(
 }
 
 fn end(
-    repository: &Repository,
+    repository: &Unlocked,
     report: &Report,
     damage: &Damage,
     (items, bytes): (u64, u64),

@@ -57,10 +57,10 @@ fn task(made: &Made, to: &Path) -> RestoreTask {
     }
 }
 
-async fn run_on(repository: &Repository, task: &RestoreTask) -> Ran {
+async fn run_on(repository: &Unlocked, task: &RestoreTask) -> Ran {
     let state = tempfile::tempdir().unwrap();
     let sink = Sink::default();
-    let outcome = restore(repository, task, state.path(), &Events::new(sink.clone())).await;
+    let outcome = restore(repository, None, task, state.path(), &Events::new(sink.clone())).await;
     assert_eq!(fs::read_dir(state.path()).unwrap().count(), 0, "nothing is left in the state folder");
     Ran { outcome, events: sink.events() }
 }

@@ -3,82 +3,13 @@
 
 use std::sync::Arc;
 
-use dualsync_archive_store::contract::{ErrorKind, Key, Store};
+use dualsync_archive_store::contract::{ErrorKind, Key};
 use dualsync_archive_store::faulty::{Fault, FaultyStore};
-use dualsync_archive_store::memory::MemoryStore;
 use dualsync_model::event::Event;
-use dualsync_model::job::{InitTask, ListTask, RestoreTask, Shape, Task};
 use dualsync_model::outcome::Exit;
 
-use crate::site::{COMMIT, Ended, Site, noise, run_on, same_tree};
-
-/// A site whose target is in memory.
-struct Memory {
-    site: Site,
-    store: Arc<MemoryStore>,
-}
-
-impl Memory {
-    async fn new() -> Self {
-        let mut site = Site::bare();
-        let store = Arc::new(MemoryStore::new(site.now()));
-        let ended = run_on(&site.job(Task::Init(InitTask::default())), store.clone(), "").await;
-        site.pin(&ended);
-        Self { site, store }
-    }
-
-    async fn night(&mut self, store: Arc<dyn Store>, input: &'static str) -> Ended {
-        self.site.night += 1;
-        run_on(&self.site.job(Task::Backup(Box::new(self.site.backup_task()))), store, input).await
-    }
-
-    /// Points that `list` gives; it must find nothing wrong.
-    async fn points(&self) -> Vec<String> {
-        let listed = run_on(&self.site.job(Task::List(ListTask::default())), self.store.clone(), "").await;
-        assert_eq!(listed.summary().incomplete, 0, "{:?}", listed.events);
-        let points = listed.events.iter().filter_map(|event| match event {
-            Event::Point(point) => Some(point.point.to_string()),
-            _ => None,
-        });
-        points.collect()
-    }
-
-    /// Every object that a manifest names is there, as long as it should be and with its digest.
-    fn assert_nothing_is_missing(&self) {
-        let is_list = |key: &Key| key.as_str().ends_with("refs.jsonl");
-        for list in self.store.keys().into_iter().filter(is_list) {
-            let manifest: Key = list.as_str().replace("refs.jsonl", "manifest.json").parse().unwrap();
-            if self.store.peek(&manifest).is_none() {
-                continue;
-            }
-            let refs = dualsync_archive::refs::parse_refs(&self.store.peek(&list).unwrap()).unwrap();
-            for one in refs {
-                let stored =
-                    self.store.peek(&one.key.parse().unwrap()).unwrap_or_else(|| panic!("{} is missing", one.key));
-                assert_eq!(
-                    (stored.len() as u64, dualsync_archive::digest::Digest::of(&stored)),
-                    (one.bytes, one.sha256)
-                );
-            }
-        }
-    }
-
-    async fn assert_restorable(&self, point: &str, wanted: &std::path::Path) {
-        let to = tempfile::tempdir().unwrap();
-        let task = RestoreTask {
-            point: point.parse().unwrap(),
-            to: to.path().join("tree"),
-            shape: Shape::Tree,
-            paths: Vec::new(),
-            resume: false,
-            overwrite: false,
-            dry_run: false,
-            kernel_mount: false,
-        };
-        run_on(&self.site.job(Task::Restore(task)), self.store.clone(), "").await.summary();
-        same_tree(wanted, &to.path().join("tree"));
-    }
-}
+use crate::memory::Memory;
+use crate::site::{COMMIT, noise};
 
 /// Fails call after call of the second night, until a night has fewer calls than that.
 async fn sweep(fault: Fault) {

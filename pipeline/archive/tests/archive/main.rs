@@ -3,10 +3,15 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod changes;
+mod evidence;
 mod faults;
+mod keys;
+mod memory;
 mod mended;
 mod nights;
+mod prune;
 mod recover;
 mod reuse;
 mod site;
+mod stepping;
 mod stock;

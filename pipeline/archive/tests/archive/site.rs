@@ -43,7 +43,9 @@ impl Sink {
 /// Everything a job needs, in one folder.
 pub struct Site {
     /// The folder.
-    pub root: tempfile::TempDir,
+    pub root: Arc<tempfile::TempDir>,
+    /// The host's folder for state, and its source, below it.
+    pub host: String,
     /// Pinned after `init`.
     pub signing_public: Option<String>,
     /// Nights so far.
@@ -85,7 +87,19 @@ impl Site {
         for folder in ["target", "source", "state"] {
             std::fs::create_dir(root.path().join(folder)).unwrap();
         }
-        Self { root, signing_public: None, night: 0, compression: "zstd:3".into() }
+        let root = Arc::new(root);
+        Self { root, host: String::new(), signing_public: None, night: 0, compression: "zstd:3".into() }
+    }
+
+    /// The same keys and nights, with a state and a source of its own that holds what the source holds now.
+    pub fn fork(&self, number: usize, seed: u64) -> Self {
+        let host = format!("host-{number}-{seed:x}/");
+        let root = self.root.path().join(&host);
+        std::fs::create_dir_all(root.join("state")).unwrap();
+        let copied = std::process::Command::new("cp").arg("-a").arg(self.source()).arg(root.join("source")).status();
+        assert!(copied.unwrap().success());
+        let (root, signing_public) = (self.root.clone(), self.signing_public.clone());
+        Self { root, host, signing_public, night: self.night, compression: self.compression.clone() }
     }
 
     /// A target with a repository.
@@ -133,7 +147,7 @@ impl Site {
 
     /// The tree that is backed up.
     pub fn source(&self) -> PathBuf {
-        self.path("source")
+        self.path(&format!("{}source", self.host))
     }
 
     /// The directory target.
@@ -161,7 +175,7 @@ impl Site {
                 credentials: None,
             },
             keys: self.keys(),
-            state: self.path("state"),
+            state: self.path(&format!("{}state", self.host)),
             bandwidth: None,
             task,
         }

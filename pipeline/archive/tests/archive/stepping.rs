@@ -1,0 +1,504 @@
+//! Backups, deleters and people who change their mind, interleaved call by call by a seeded scheduler.
+//!
+//! Every actor runs the real program on a [`Stepping`] store that stops before each call. One call at a time
+//! is let go, the store's clock jumps by hours in between, answers come late, job clocks are off. After every call
+//! that may matter, each manifest that is there must find all its objects. What the program measures with the
+//! boot-time clock (the time to put a manifest, to take a mark back) is measured here by the simulated one: what
+//! is too late does not reach the store.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use dualsync_archive::refs::parse_refs;
+use dualsync_archive_store::contract::{Conditional, ErrorKind, Key, ObjectInfo, Operation, Reply, Store, StoreError};
+use dualsync_archive_store::memory::MemoryStore;
+use dualsync_model::event::Requests;
+use dualsync_model::id::PointId;
+use dualsync_model::job::{Leaving, PruneTask, Task};
+use dualsync_model::time::Timestamp;
+use futures::StreamExt as _;
+use tokio::sync::{Notify, oneshot};
+
+use crate::memory::Memory;
+use crate::site::{COMMIT, Site, noise, run_on};
+
+const GRACE_S: i64 = 86_400;
+const HOUR_S: i64 = 3_600;
+
+/// Numbers that look random and are the same in each run.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) % sides
+    }
+}
+
+/// What is hidden from whom, to see what safety rests on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Hidden {
+    Nothing,
+    /// Deleters do not see that runs are alive: the courtesy is gone, and nothing may be lost all the same.
+    Runs,
+    /// Backups do not see marks: now something must be lost, or this test could not fail.
+    Marks,
+}
+
+#[derive(Default)]
+struct Waiting {
+    calls: Vec<Call>,
+    finished: usize,
+}
+
+/// A call that waits for its turn.
+struct Call {
+    actor: usize,
+    go: oneshot::Sender<()>,
+    over: Arc<AtomicBool>,
+}
+
+/// Lets one call go at a time.
+#[derive(Default)]
+struct Scheduler {
+    waiting: Mutex<Waiting>,
+    changed: Notify,
+}
+
+impl Scheduler {
+    fn with<T>(&self, act: impl FnOnce(&mut Waiting) -> T) -> T {
+        act(&mut self.waiting.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn change(&self, act: impl FnOnce(&mut Waiting)) {
+        self.with(act);
+        self.changed.notify_one();
+    }
+
+    async fn turn(&self, actor: usize) -> Turn<'_> {
+        let (go, gone) = oneshot::channel();
+        let over = Arc::<AtomicBool>::default();
+        let turn = Turn { scheduler: self, over: over.clone() };
+        self.change(|waiting| waiting.calls.push(Call { actor, go, over }));
+        gone.await.unwrap();
+        turn
+    }
+}
+
+/// Tells the scheduler that a call has come back, or was given up at any moment.
+struct Turn<'a> {
+    scheduler: &'a Scheduler,
+    over: Arc<AtomicBool>,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::SeqCst);
+        self.scheduler.changed.notify_one();
+    }
+}
+
+/// What all actors share.
+struct World {
+    store: MemoryStore,
+    scheduler: Scheduler,
+    now: Mutex<Timestamp>,
+    has_clock: bool,
+    /// Whether something was done since the last look by which an object can be lost.
+    touched: AtomicBool,
+    /// Whether the backup has looked around, and not yet begun to commit.
+    is_sending: AtomicBool,
+}
+
+impl World {
+    fn now(&self) -> Timestamp {
+        *self.now.lock().unwrap()
+    }
+
+    fn advance(&self, seconds: i64) {
+        let mut now = self.now.lock().unwrap();
+        *now = now.plus_seconds(seconds);
+        self.store.set_now(*now);
+    }
+
+    /// Every object that a manifest names is there.
+    fn check(&self) -> Result<(), String> {
+        for manifest in self.store.keys().iter().filter(|key| key.as_str().ends_with("/manifest.json")) {
+            let beside = |name: &str| manifest.as_str().replace("manifest.json", name);
+            // A copy that goes meanwhile loses its manifest first: whose manifest is still there has lost something.
+            let is_there = || self.store.peek(manifest).is_some();
+            let peek = |key: String| match self.store.peek(&key.parse().unwrap()) {
+                None if is_there() => Err(format!("{key} for {manifest}")),
+                found => Ok(found.unwrap_or_default()),
+            };
+            for name in ["SHA256SUMS", "manifest.json.minisig"] {
+                peek(beside(name))?;
+            }
+            for one in parse_refs(&peek(beside("refs.jsonl"))?).unwrap() {
+                peek(one.key)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The store as one actor sees it.
+struct Stepping {
+    world: Arc<World>,
+    actor: usize,
+    /// This host's clock against the store's.
+    ahead: i64,
+    hidden: Hidden,
+    dice: Mutex<Dice>,
+    calls: AtomicU64,
+    marks_asked: AtomicU64,
+    /// When the marks were asked for: first, and last.
+    marks: Mutex<Option<(Timestamp, Timestamp)>>,
+}
+
+impl std::fmt::Debug for Stepping {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "actor {}", self.actor)
+    }
+}
+
+impl Stepping {
+    async fn step<T>(
+        &self,
+        call: impl Future<Output = Result<T, StoreError>>,
+        late: Option<StoreError>,
+    ) -> Result<T, StoreError> {
+        // The first answer tells the time, which is compared with the job's before anything else happens.
+        let number = self.calls.fetch_add(1, Ordering::Relaxed);
+        if self.actor == 0 {
+            let is_committing = self.marks_asked.load(Ordering::Relaxed) > 1;
+            self.world.is_sending.store(number > 12 && !is_committing, Ordering::Relaxed);
+        }
+        if number == 0 {
+            return call.await;
+        }
+        let turn = self.world.scheduler.turn(self.actor).await;
+        if let Some(late) = late.filter(|_| self.is_late()) {
+            return Err(late);
+        }
+        let answer = call.await;
+        drop(turn);
+        if self.dice.lock().unwrap().roll(4) == 0 {
+            // The store has done it; its answer takes its time.
+            drop(self.world.scheduler.turn(self.actor).await);
+        }
+        answer
+    }
+
+    fn asked_for_marks(&self) {
+        self.marks_asked.fetch_add(1, Ordering::Relaxed);
+        let now = self.world.now();
+        let mut marks = self.marks.lock().unwrap();
+        *marks = Some((marks.map_or(now, |(first, _)| first), now));
+    }
+
+    /// A backup has a quarter of the grace from its last listing of marks, a deleter an eighth from its first.
+    fn is_late(&self) -> bool {
+        let Some((first, last)) = *self.marks.lock().unwrap() else { return false };
+        let (since, limit) = if self.actor == 0 { (last, GRACE_S / 4) } else { (first, GRACE_S / 8) };
+        self.world.now().seconds_since(since) > limit
+    }
+}
+
+impl Store for Stepping {
+    fn put<'a>(&'a self, key: &'a Key, body: Bytes, sha256: [u8; 32]) -> Reply<'a, ()> {
+        let is_timed = key.as_str().contains("/manifest.json") || key.as_str().ends_with(".undone");
+        let late = is_timed.then(|| StoreError::new(ErrorKind::Timeout, Operation::Put, "late", key.as_str()));
+        let call = async move {
+            // Of what is put, only a manifest can find something missing.
+            self.world.touched.fetch_or(is_timed, Ordering::Relaxed);
+            self.world.store.put(key, body, sha256).await
+        };
+        Box::pin(self.step(call, late))
+    }
+
+    fn get<'a>(&'a self, key: &'a Key) -> Reply<'a, Bytes> {
+        Box::pin(self.step(async move { self.world.store.get(key).await }, None))
+    }
+
+    fn get_range<'a>(&'a self, key: &'a Key, offset: u64, len: u64) -> Reply<'a, Bytes> {
+        Box::pin(self.step(async move { self.world.store.get_range(key, offset, len).await }, None))
+    }
+
+    fn head<'a>(&'a self, key: &'a Key) -> Reply<'a, Option<ObjectInfo>> {
+        Box::pin(self.step(async move { self.world.store.head(key).await }, None))
+    }
+
+    fn list<'a>(&'a self, prefix: &'a str, after: Option<&'a str>) -> Reply<'a, Vec<ObjectInfo>> {
+        if prefix == "marks/" {
+            self.asked_for_marks();
+        }
+        let is_hidden = match self.hidden {
+            Hidden::Nothing => false,
+            Hidden::Runs => self.actor != 0 && prefix == "runs/",
+            Hidden::Marks => (self.actor == 0 && prefix == "marks/") || (self.actor != 0 && prefix == "runs/"),
+        };
+        Box::pin(self.step(
+            async move {
+                let found = self.world.store.list(prefix, after).await?;
+                Ok(if is_hidden { Vec::new() } else { found })
+            },
+            None,
+        ))
+    }
+
+    fn delete<'a>(&'a self, key: &'a Key) -> Reply<'a, ()> {
+        let call = async move {
+            self.world.touched.store(true, Ordering::Relaxed);
+            self.world.store.delete(key).await
+        };
+        Box::pin(self.step(call, None))
+    }
+
+    fn put_if_absent<'a>(&'a self, key: &'a Key, body: Bytes, sha256: [u8; 32]) -> Reply<'a, Conditional> {
+        Box::pin(self.step(async move { self.world.store.put_if_absent(key, body, sha256).await }, None))
+    }
+
+    fn now(&self) -> Timestamp {
+        // A store with a clock is asked what time it is; without one the host's own clock counts.
+        self.world.now().plus_seconds(if self.world.has_clock { 0 } else { self.ahead })
+    }
+
+    fn has_clock(&self) -> bool {
+        self.world.has_clock
+    }
+
+    fn requests(&self) -> Requests {
+        Requests::default()
+    }
+
+    fn describe(&self) -> String {
+        format!("{self:?}")
+    }
+}
+
+/// Three nights of a small source, of which every schedule gets a copy.
+struct Base {
+    memory: Memory,
+    objects: Vec<(Key, Bytes, Timestamp)>,
+}
+
+impl Base {
+    async fn new() -> Self {
+        let mut memory = Memory::new().await;
+        for night in 0..3 {
+            memory.store.set_now(memory.site.now().plus_seconds(86_400));
+            memory.site.write("stays", &noise(1, 3_000));
+            memory.site.write(&format!("from-{night}"), &noise(10 + night, 2_000));
+            memory.site.write("changes", &noise(100 + night, 2_000));
+            memory.night(memory.store.clone(), COMMIT).await.summary();
+        }
+        let mut objects = Vec::new();
+        for key in memory.store.keys() {
+            let modified = memory.store.head(&key).await.unwrap().unwrap().modified;
+            objects.push((key.clone(), memory.store.peek(&key).unwrap(), modified));
+        }
+        Self { memory, objects }
+    }
+
+    fn world(&self, has_clock: bool) -> Arc<World> {
+        let now = self.memory.site.now().plus_seconds(HOUR_S);
+        let store = MemoryStore::new(now);
+        for (key, bytes, modified) in &self.objects {
+            store.set_now(*modified);
+            store.replace(key.clone(), bytes.clone());
+        }
+        store.set_now(now);
+        Arc::new(World {
+            store,
+            scheduler: Scheduler::default(),
+            now: Mutex::new(now),
+            has_clock,
+            touched: AtomicBool::new(false),
+            is_sending: AtomicBool::new(false),
+        })
+    }
+}
+
+/// Copies that may go and marks that are taken back, drawn among what is there.
+fn draw(world: &World, dice: &mut Dice) -> PruneTask {
+    let mut task = PruneTask { sweep: dice.roll(5) > 0, grace_s: GRACE_S.unsigned_abs(), ..PruneTask::default() };
+    for key in world.store.keys().iter().filter(|key| key.as_str().ends_with("/manifest.json")) {
+        let digest = dualsync_archive::digest::Digest::of(key.as_str().as_bytes());
+        let is_marked = world.store.keys().iter().any(|mark| mark.as_str().starts_with(&format!("marks/{digest}")));
+        if is_marked && dice.roll(6) == 0 {
+            task.undo.push(key.to_string());
+        } else if is_marked || dice.roll(2) == 0 {
+            let time = key.as_str().split('/').nth(2).unwrap().split('-').next().unwrap();
+            let point: PointId = format!("web@{time}").parse().unwrap();
+            let sha256 = dualsync_archive::digest::Digest::of(&world.store.peek(key).unwrap()).hex();
+            let asked = dice.roll(2) == 0;
+            task.drop.push(Leaving { point, manifest: key.to_string(), sha256, reason: "test".into(), asked });
+        }
+    }
+    task
+}
+
+/// How a schedule ended.
+#[derive(Default)]
+struct Outcome {
+    lost: Option<String>,
+    committed: u64,
+    deleted_copies: u64,
+    deleted_objects: u64,
+    undone: u64,
+}
+
+async fn schedule(base: &Base, seed: u64, hidden: Hidden) -> Outcome {
+    let mut dice = Dice(0x9e37_79b9_7f4a_7c15 ^ (seed + 1).wrapping_mul(0x2545_f491_4f6c_dd1d));
+    let world = base.world(dice.roll(3) > 0);
+    let mut actors = Vec::new();
+    for actor in 0..3_usize {
+        // No more apart than two clocks may be.
+        let ahead = i64::try_from(dice.roll(1_000)).unwrap() - 500;
+        let seed = dice.roll(u64::MAX).max(1);
+        let (world, site) = (world.clone(), base.memory.site.fork(actor, seed));
+        let runtime = tokio::runtime::Handle::current();
+        let act = move || runtime.block_on(act(world, site, actor, ahead, hidden, seed));
+        actors.push(tokio::task::spawn_blocking(act));
+    }
+    let mut lost = None;
+    loop {
+        let wait = world.scheduler.changed.notified();
+        let (is_ready, is_over) = world.scheduler.with(|waiting| {
+            waiting.calls.retain(|call| !call.go.is_closed());
+            let actors: std::collections::BTreeSet<_> = waiting.calls.iter().map(|call| call.actor).collect();
+            (actors.len() + waiting.finished >= 3 && !actors.is_empty(), waiting.finished >= 3)
+        });
+        if is_over {
+            break;
+        }
+        if !is_ready {
+            wait.await;
+            continue;
+        }
+        // Seldom and far: in between, somebody may be quick enough for a quarter of the grace.
+        if dice.roll(40) == 0 {
+            world.advance(i64::try_from(dice.roll(30 * HOUR_S.unsigned_abs())).unwrap());
+        }
+        // A backup that has looked around reads and sends for days: only so can both phases of a deletion pass before
+        // it commits.
+        let is_slow = world.is_sending.load(Ordering::Relaxed) && dice.roll(60) > 0;
+        let call = world.scheduler.with(|waiting| {
+            let actors: std::collections::BTreeSet<_> = waiting.calls.iter().map(|call| call.actor).collect();
+            let mut actors: Vec<_> = actors.into_iter().collect();
+            actors.retain(|actor| *actor != 0 || !is_slow || waiting.finished == 2);
+            let mut draw = |sides: usize| usize::try_from(dice.roll(sides as u64)).unwrap();
+            let actor = actors.get(draw(actors.len().max(1))).copied().unwrap_or_default();
+            let of_actor: Vec<_> = (0..waiting.calls.len()).filter(|at| waiting.calls[*at].actor == actor).collect();
+            let chosen = of_actor[draw(of_actor.len())];
+            waiting.calls.swap_remove(chosen)
+        });
+        if call.go.send(()).is_ok() {
+            // An actor with several calls under way may be busy with another one of them.
+            let is_busy = || world.scheduler.with(|waiting| waiting.calls.iter().any(|next| next.actor == call.actor));
+            while !call.over.load(Ordering::SeqCst) && !is_busy() {
+                world.scheduler.changed.notified().await;
+            }
+        }
+        if lost.is_none() && world.touched.swap(false, Ordering::Relaxed) {
+            lost = world.check().err();
+        }
+    }
+    let mut outcome = Outcome { lost, ..Outcome::default() };
+    for actor in actors {
+        let counts = actor.await.unwrap();
+        outcome.committed += counts.committed;
+        outcome.deleted_copies += counts.deleted_copies;
+        outcome.deleted_objects += counts.deleted_objects;
+        outcome.undone += counts.undone;
+    }
+    outcome
+}
+
+/// Actor 0 makes two backups, the others prune five times each. What they are refused is no matter.
+async fn act(world: Arc<World>, mut site: Site, actor: usize, ahead: i64, hidden: Hidden, seed: u64) -> Outcome {
+    use dualsync_model::event::{Event, RetiredAction};
+    let mut dice = Dice(seed);
+    let mut counts = Outcome::default();
+    for round in 0..if actor == 0 { 2 } else { 5 } {
+        let task = if actor == 0 {
+            site.write("changes", &noise(seed ^ round, 2_000));
+            site.night += 1;
+            Task::Backup(Box::new(site.backup_task()))
+        } else {
+            Task::Prune(draw(&world, &mut dice))
+        };
+        let mut job = site.job(task);
+        job.now = world.now().plus_seconds(ahead);
+        let (marks, dice) = (Mutex::default(), Mutex::new(Dice(dice.roll(u64::MAX).max(1))));
+        let store = Stepping {
+            world: world.clone(),
+            actor,
+            ahead,
+            hidden,
+            dice,
+            calls: AtomicU64::new(0),
+            marks_asked: AtomicU64::new(0),
+            marks,
+        };
+        for event in run_on(&job, Arc::new(store), COMMIT).await.events {
+            match event {
+                Event::Committed(_) => counts.committed += 1,
+                Event::Retired(retired) if retired.action == RetiredAction::Deleted => counts.deleted_copies += 1,
+                Event::Retired(retired) if retired.action == RetiredAction::Undone => counts.undone += 1,
+                Event::Pruned(pruned) => counts.deleted_objects += pruned.deleted_objects,
+                _ => {}
+            }
+        }
+    }
+    world.scheduler.change(|waiting| waiting.finished += 1);
+    counts
+}
+
+/// Schedules at once: each waits for its own turns most of the time.
+const AT_ONCE: usize = 8;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_schedule_of_backups_and_deleters_loses_an_object() {
+    let base = &Base::new().await;
+    let mut schedules = futures::stream::iter(0..200)
+        .map(|seed| async move {
+            let hidden = if seed % 2 == 0 { Hidden::Nothing } else { Hidden::Runs };
+            (seed, schedule(base, seed, hidden).await)
+        })
+        .buffer_unordered(AT_ONCE);
+    let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut lost = Vec::new();
+    while let Some((seed, outcome)) = schedules.next().await {
+        // Told at the end: an actor that is not let go would wait for ever.
+        lost.extend(outcome.lost.map(|object| format!("seed {seed}: {object}")));
+        for (what, count) in [
+            ("points made", outcome.committed),
+            ("points deleted", outcome.deleted_copies),
+            ("objects deleted", outcome.deleted_objects),
+            ("marks taken back", outcome.undone),
+        ] {
+            *sums.entry(what).or_default() += count;
+        }
+    }
+    assert!(lost.is_empty(), "{lost:?}");
+    println!("{sums:?}");
+    // A test in which nothing happens would find nothing.
+    assert!(sums.values().all(|count| *count >= 5), "{sums:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_that_does_not_see_marks_loses_objects() {
+    let base = &Base::new().await;
+    let schedules = futures::stream::iter(0..30).map(|seed| schedule(base, seed, Hidden::Marks));
+    // All of them run to their end: an actor that is not let go would wait for ever.
+    let outcomes: Vec<_> = schedules.buffer_unordered(AT_ONCE).collect().await;
+    let lost = outcomes.iter().filter(|outcome| outcome.lost.is_some()).count();
+    assert!(lost > 0, "no object was lost, so this test can find nothing");
+    println!("{lost} of {} schedules lose an object", outcomes.len());
+}

@@ -7,6 +7,7 @@ It is a part of archive format 1; compare its SHA-256 with the one on your recov
 """
 
 import argparse
+import array
 import base64
 import bz2
 import errno
@@ -19,6 +20,7 @@ import re
 import stat
 import subprocess
 import sys
+import tempfile
 
 FORMAT, VERSION = "dualsync-archive", 1
 FRAME_BYTES_MAX = 64 << 20
@@ -290,14 +292,77 @@ class Tree:
         return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=fd)
 
 
+class Entries:
+    """Entries on disk, in the order in which they came: of each, only where it begins is in memory."""
+
+    def __init__(self, folder):
+        self.file, self.end = open(os.path.join(folder, "entries"), "w+b"), 0
+        self.starts = array.array("Q")
+
+    def add(self, path, entry):
+        kept = {field: entry[field] for field in KEPT if field in entry}
+        line = json.dumps([base64.b64encode(path).decode(), kept]).encode() + b"\n"
+        self.starts.append(self.end)
+        self.end += self.file.write(line)
+
+    def read(self, starts):
+        for start in starts:
+            self.file.seek(start)
+            path, entry = json.loads(self.file.readline())
+            yield base64.b64decode(path), entry
+
+    def __iter__(self):
+        return self.read(self.starts)
+
+    def __reversed__(self):
+        return self.read(reversed(self.starts))
+
+
+class Wanted:
+    """What is wanted of each volume, in one file a volume: a volume is read once, and only what is wanted of
+    it is then in memory."""
+
+    WAITING_MAX = 50000
+
+    def __init__(self, folder):
+        self.folder, self.waiting, self.count, self.numbers = folder, {}, 0, {}
+
+    def add(self, at, path, data_at, digest, extents):
+        line = [at["frame"], at["frame_bytes"], at["offset"], at["bytes"],
+                base64.b64encode(path).decode(), data_at, digest, extents]
+        self.waiting.setdefault(at["volume"], []).append(json.dumps(line))
+        self.count += 1
+        if self.count >= self.WAITING_MAX:
+            self.spill()
+
+    def spill(self):
+        for volume, lines in self.waiting.items():
+            number = self.numbers.setdefault(volume, len(self.numbers))
+            with open(os.path.join(self.folder, "volume-%d" % number), "a") as file:
+                file.write("\n".join(lines) + "\n")
+        self.waiting, self.count = {}, 0
+
+    def volumes(self):
+        """Each volume with its frames: frame, frame_bytes -> offset, bytes -> [(path, data offset, digest, extents)]."""
+        self.spill()
+        for volume in sorted(self.numbers):
+            frames = {}
+            with open(os.path.join(self.folder, "volume-%d" % self.numbers[volume])) as file:
+                for line in file:
+                    start, packed, offset, size, path, data_at, digest, extents = json.loads(line)
+                    members = frames.setdefault((start, packed), {})
+                    target = base64.b64decode(path), data_at, digest, extents
+                    members.setdefault((offset, size), []).append(target)
+            yield volume, frames
+
+
 class Restore:
-    def __init__(self, repository, tree, globs):
+    def __init__(self, repository, tree, globs, spill):
         self.repository, self.tree, self.globs = repository, tree, globs
         self.problems, self.count, self.notes = [], 0, set()
         self.is_root = os.geteuid() == 0
-        self.wanted = {}     # volume -> frame, frame_bytes, offset, bytes -> [(path, data offset, digest)]
-        self.files = {}      # path -> extents, for files with content
-        self.entries = []    # everything, in the order of the catalog, for the metadata
+        self.wanted = Wanted(spill)
+        self.entries = Entries(spill)  # everything but hard links, for the metadata
         self.groups = {}     # inode -> first path
         self.links = {}      # first path -> further names
         self.lost = set()    # files whose content is not whole
@@ -319,14 +384,14 @@ class Restore:
                 pass
 
     def plan(self, lines):
-        entry, data_at = None, 0
+        entry, extents, data_at = None, None, 0
         for line in lines:
             if "parts" in line:
                 for part in line["parts"] if entry else []:
-                    self.want(part["at"], entry, data_at, part["sha256"])
+                    self.wanted.add(part["at"], entry, data_at, part["sha256"], extents)
                     data_at += part["bytes"]
                 continue
-            entry, data_at = None, 0
+            entry, extents, data_at = None, line.get("extents"), 0
             try:
                 path = path_of(line)
                 if not self.matches(path):
@@ -361,11 +426,10 @@ class Restore:
             os.close(file)
             if group is not None:
                 self.groups[group] = path
-            self.files[path] = entry.get("extents")
-            self.entries.append((path, {field: entry[field] for field in KEPT if field in entry}))
+            self.entries.add(path, entry)
             if entry.get("at") and entry["size"]:
                 digest = entry["sha256"] if entry.get("extents") is None else None
-                self.want(entry["at"], path, 0, digest)
+                self.wanted.add(entry["at"], path, 0, digest, entry.get("extents"))
             return True
         if kind == "directory":
             if path:
@@ -385,7 +449,7 @@ class Restore:
         elif kind == "socket":
             return False
         # Symbolic links come last: until then there is none in the tree that could be followed.
-        self.entries.append((path, {field: entry[field] for field in KEPT if field in entry}))
+        self.entries.add(path, entry)
         return False
 
     def link(self, first, path):
@@ -397,13 +461,8 @@ class Restore:
         finally:
             os.close(first_fd)
 
-    def want(self, at, path, data_at, digest):
-        frames = self.wanted.setdefault(at["volume"], {}).setdefault((at["frame"], at["frame_bytes"]), {})
-        frames.setdefault((at["offset"], at["bytes"]), []).append((path, data_at, digest))
-
     def fetch(self, refs):
-        for volume in sorted(self.wanted):
-            frames = self.wanted[volume]
+        for volume, frames in self.wanted.volumes():
             try:
                 if volume not in refs:
                     raise Damage("%s is not among the objects of this point" % volume)
@@ -426,7 +485,7 @@ class Restore:
     def hit(self, frames, text):
         for members in frames.values():
             for targets in members.values():
-                for path, _, _ in targets:
+                for path, _, _, _ in targets:
                     self.lose(path, text)
 
     def write(self, volume, tar, targets):
@@ -435,14 +494,14 @@ class Restore:
             digest = hashlib.sha256(data).hexdigest()
         except (Damage, ValueError) as damage:
             return self.hit({0: {0: targets}}, "%s: %s" % (volume, damage))
-        for path, data_at, wanted in targets:
+        for path, data_at, wanted, extents in targets:
             if wanted is not None and digest != wanted:
                 self.lose(path, "%s holds other content than the catalog says" % volume)
                 continue
             try:
                 file = self.tree.file(path, os.O_WRONLY)
                 try:
-                    place(file, data, data_at, self.files[path])
+                    place(file, data, data_at, extents)
                 finally:
                     os.close(file)
             except OSError as error:
@@ -469,7 +528,6 @@ class Restore:
         for path in sorted(self.lost):
             for name in [path] + self.links.get(path, []):
                 self.set_aside(name)
-        self.entries = [(path, entry) for path, entry in self.entries if path not in self.lost]
         for path, entry in self.entries:
             if entry["kind"] == "symlink":
                 try:
@@ -479,6 +537,8 @@ class Restore:
                     self.problem(path, error.strerror)
         # Directories get their times and modes after everything in them: the deepest come first.
         for path, entry in reversed(self.entries):
+            if path in self.lost:
+                continue
             try:
                 self.metadata(path, entry)
             except OSError as error:
@@ -567,12 +627,15 @@ def main():
         if not options.signing_public:
             print("not checked: who made this point (give --signing-public)", file=sys.stderr)
         refs = repository.refs(manifest, key)
-        restore = Restore(repository, Tree(options.to), [glob_pattern(glob) for glob in options.path])
-        restore.plan(repository.lines(manifest))
+        tree, globs = Tree(options.to), [glob_pattern(glob) for glob in options.path]
+        # Lists that grow with the tree are kept here (or where TMPDIR says), and go with the script.
+        with tempfile.TemporaryDirectory(prefix="recover-") as spill:
+            restore = Restore(repository, tree, globs, spill)
+            restore.plan(repository.lines(manifest))
+            restore.fetch(refs)
+            restore.finish()
     except Damage as damage:
         fail(str(damage))
-    restore.fetch(refs)
-    restore.finish()
     for note in sorted(restore.notes):
         print("note: " + note, file=sys.stderr)
     for problem in restore.problems:

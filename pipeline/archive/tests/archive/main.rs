@@ -5,6 +5,7 @@
 mod changes;
 mod evidence;
 mod faults;
+mod golden;
 mod keys;
 mod memory;
 mod mended;

@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 
 use dualsync_config::Settings;
 use dualsync_config::source::{SnapshotDriver, SourceSettings};
+use dualsync_model::id::SourceName;
 use dualsync_model::job::{Keys, Place};
 use dualsync_model::secret::SecretRef;
-use dualsync_snapshot::{CommandSpec, Driver, FreezeSpec, Needed, Reexec, Spec};
+use dualsync_snapshot::{CommandSpec, Driver, FreezeSpec, Leftover, Needed, Reexec, ReleaseError, Spec, leftovers};
 
 use crate::args::WATCHDOG;
+use crate::lock::RunLock;
 use crate::state::State;
 
 /// What to take of `source`.
@@ -25,9 +27,39 @@ pub fn spec(source: &SourceSettings, settings: &Settings, state: &State) -> Spec
             release: release.clone(),
             check: check.clone(),
             limit: settings.limits.snapshot_command,
+            journal: state.snapshots(),
         }),
     };
     Spec { source: source.name.clone(), device: source.device.clone(), tree: source.tree.clone(), driver }
+}
+
+/// Releases the snapshots that a killed run of `source` left standing; the lock of the source is held.
+///
+/// Gives back what is to be told: a sentence, or what failed and the file that a person removes who has
+/// looked. One that cannot be released is no reason not to take the next.
+pub fn release_leftovers(state: &State, source: &SourceName, _lock: &RunLock) -> Vec<Result<String, LeftoverError>> {
+    let folder = state.snapshots();
+    let failed = |path: &Path, error: ReleaseError| LeftoverError { path: path.to_owned(), source: error };
+    let found = match leftovers(&folder, source) {
+        Ok(found) => found,
+        Err(error) => {
+            return vec![Err(failed(&folder, ReleaseError::Journal { path: folder.clone(), source: error }))];
+        }
+    };
+    let release = |leftover: Leftover| {
+        let path = leftover.path().to_owned();
+        leftover.release().map_err(|error| failed(&path, error))?;
+        Ok(format!("source '{source}': released the snapshot that a killed run had left standing"))
+    };
+    found.into_iter().map(release).collect()
+}
+
+/// A snapshot of a killed run that still stands, as far as is known.
+#[derive(Debug, thiserror::Error)]
+#[error("a killed run left a snapshot standing; when it is gone, remove {}", path.display())]
+pub struct LeftoverError {
+    path: PathBuf,
+    source: ReleaseError,
 }
 
 /// This program itself, by the kernel's link: it is the same file even when it was replaced meanwhile.

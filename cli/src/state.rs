@@ -49,6 +49,11 @@ impl State {
         self.root.join("locks")
     }
 
+    /// The snapshots that stand, one file each.
+    pub fn snapshots(&self) -> PathBuf {
+        self.root.join("snapshots")
+    }
+
     /// What the two programs say to people.
     pub fn logs(&self) -> PathBuf {
         self.root.join("logs")

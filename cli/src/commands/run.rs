@@ -59,7 +59,8 @@ pub async fn run(app: &App<'_>, args: &RunArgs) -> anyhow::Result<Ending> {
 
 /// One run of one source, from its lock to its record.
 async fn one(app: &App<'_>, args: &RunArgs, source: &SourceSettings) -> anyhow::Result<Ending> {
-    let _lock = RunLock::take(&app.state.locks(), &source.name)?;
+    let lock = RunLock::take(&app.state.locks(), &source.name)?;
+    let standing = release_leftovers(app, source, &lock);
     let began = clock::now();
     let expires = if args.manual { Some(manual::expiry(source, args, began)?) } else { None };
     if args.manual {
@@ -97,13 +98,29 @@ async fn one(app: &App<'_>, args: &RunArgs, source: &SourceSettings) -> anyhow::
     let marks = if made { marks::set(app, source).await } else { Pair::default() };
     let report = RunReport::new(source, &run, &ends, duration_s, marks);
     report.show(app);
-    let mut ending = report.ending(&ends);
+    let mut endings = vec![report.ending(&ends)];
     if let Some(error) = release {
         // The copies are as good as they are; what stands about is for a person.
         app.output.warn(&with_causes(&error));
-        ending = Ending::all(vec![ending, Ending::with(vec![Exit::Failed], with_causes(&error), "look at the source")]);
+        endings.push(Ending::with(vec![Exit::Failed], with_causes(&error), "look at the source"));
     }
-    Ok(ending)
+    endings.extend(standing);
+    Ok(Ending::all(endings))
+}
+
+/// Releases what a killed run left; what cannot be released stops no backup and is told at the end too.
+fn release_leftovers(app: &App<'_>, source: &SourceSettings, lock: &RunLock) -> Vec<Ending> {
+    let mut endings = Vec::new();
+    for leftover in moment::release_leftovers(&app.state, &source.name, lock) {
+        match leftover {
+            Ok(said) => app.output.say(&said),
+            Err(error) => {
+                app.output.warn(&with_causes(&error));
+                endings.push(Ending::with(vec![Exit::Failed], with_causes(&error), "look at the source"));
+            }
+        }
+    }
+    endings
 }
 
 /// What both copies of a run have in common.

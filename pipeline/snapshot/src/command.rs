@@ -4,18 +4,19 @@
 //! That the printed device and tree show one frozen moment is the user's word. What can be
 //! checked is checked: they exist, are of the right kind, and are still the same after the last
 //! read. A printed block device that is not the source itself and that nothing has mounted
-//! read-write is set read-only until the release.
+//! read-write is set read-only until the release. What stands is noted on disk before it is made, so that
+//! a later process can release what this one, killed, left behind.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use crate::error::{Invalid, ReleaseError, SnapshotError};
 use crate::footing::{Ground, Host};
 use crate::ioctl;
+use crate::journal::{Journal, Standing};
 use crate::process::{RunError, run};
 use crate::spec::{CommandSpec, Spec};
 use crate::words::{self, WordsError};
@@ -81,19 +82,20 @@ impl Printed {
 struct Commands {
     check: Option<Vec<String>>,
     release: Vec<String>,
-    limit: Duration,
-    env: Vec<(&'static str, OsString)>,
+    /// What they are told, as the journal has it.
+    standing: Standing,
 }
 
 impl Commands {
     fn run(&self, command: &'static str, words: &[String]) -> Result<(), CommandError> {
-        run(words, &self.env, self.limit).1.map_err(|source| CommandError::Run { command, source })
+        run(words, &self.standing.env, self.standing.limit).1.map_err(|source| CommandError::Run { command, source })
     }
 }
 
 /// A snapshot that the user's commands made; dropped, it is released.
 pub(crate) struct Commanded {
     commands: Commands,
+    journal: Journal,
     device: PathBuf,
     tree: PathBuf,
     ground: Option<Ground>,
@@ -102,34 +104,48 @@ pub(crate) struct Commanded {
     released: bool,
 }
 
+/// What the commands are told before `take` has printed anything.
+fn standing(spec: &Spec, commands: &CommandSpec, snapshot_id: &str) -> Standing {
+    let told: [(&str, OsString); 4] = [
+        ("DUALSYNC_SOURCE", spec.source.as_str().into()),
+        ("DUALSYNC_SOURCE_DEVICE", spec.device.clone().into()),
+        ("DUALSYNC_SOURCE_TREE", spec.tree.clone().into()),
+        ("DUALSYNC_SNAPSHOT", snapshot_id.into()),
+    ];
+    Standing {
+        release: commands.release.clone(),
+        limit: commands.limit,
+        read_only: None,
+        env: told.into_iter().map(|(name, value)| (name.into(), value)).collect(),
+    }
+}
+
 /// Runs `take`; on any error after its start `release` has been run too.
 pub(crate) fn take(spec: &Spec, commands: &CommandSpec, snapshot_id: &str) -> Result<Commanded, SnapshotError> {
     let parse = |command, line: &str| {
         words::split(line).map_err(|source| CommandError::Words { command, line: line.to_owned(), source })
     };
     let take = parse("take", &commands.take)?;
+    let check = commands.check.as_deref().map(|line| parse("check", line)).transpose()?;
+    let release = parse("release", &commands.release)?;
+    let standing = standing(spec, commands, snapshot_id);
+    let journal = Journal::create(&commands.journal, &spec.source, snapshot_id, &standing).map_err(|source| {
+        SnapshotError::Io { operation: "note a snapshot in", path: commands.journal.clone(), source }
+    })?;
     let mut taken = Commanded {
-        commands: Commands {
-            check: commands.check.as_deref().map(|line| parse("check", line)).transpose()?,
-            release: parse("release", &commands.release)?,
-            limit: commands.limit,
-            env: vec![
-                ("DUALSYNC_SOURCE", spec.source.as_str().into()),
-                ("DUALSYNC_SOURCE_DEVICE", spec.device.clone().into()),
-                ("DUALSYNC_SOURCE_TREE", spec.tree.clone().into()),
-                ("DUALSYNC_SNAPSHOT", snapshot_id.into()),
-            ],
-        },
+        commands: Commands { check, release, standing },
+        journal,
         device: PathBuf::new(),
         tree: PathBuf::new(),
         ground: None,
         made_read_only: None,
         released: false,
     };
-    let (stdout, result) = run(&take, &taken.commands.env, commands.limit);
+    let (stdout, result) = run(&take, &taken.commands.standing.env, commands.limit);
     // From here on an early return drops `taken`, which runs `release`.
     let printed = Printed::parse(&stdout);
     taken.tell(&printed);
+    taken.note()?;
     result.map_err(|source| CommandError::Run { command: "take", source })?;
     taken.device = printed.device.ok_or(CommandError::NotPrinted { missing: "device" })?;
     taken.tree = printed.tree.ok_or(CommandError::NotPrinted { missing: "tree" })?;
@@ -154,7 +170,17 @@ impl Commanded {
             ("DUALSYNC_TREE", printed.tree.clone().map(OsString::from)),
             ("DUALSYNC_ID", printed.id.clone()),
         ];
-        self.commands.env.extend(told.into_iter().filter_map(|(name, value)| Some((name, value?))));
+        let told = told.into_iter().filter_map(|(name, value)| Some((name.into(), value?)));
+        self.commands.standing.env.extend(told);
+    }
+
+    /// Brings the journal up to date.
+    fn note(&self) -> Result<(), SnapshotError> {
+        self.journal.replace(&self.commands.standing).map_err(|source| SnapshotError::Io {
+            operation: "note a snapshot in",
+            path: self.journal.path().to_owned(),
+            source,
+        })
     }
 
     fn set_read_only(&mut self, source_device: &Path) -> Result<(), SnapshotError> {
@@ -170,6 +196,8 @@ impl Commanded {
         }
         let device = File::open(&self.device).map_err(failed)?;
         if !ioctl::is_read_only(&device).map_err(|errno| failed(errno.into()))? {
+            self.commands.standing.read_only = Some(self.device.clone());
+            self.note()?;
             ioctl::set_read_only(&device, true).map_err(|errno| failed(errno.into()))?;
             self.made_read_only = Some(device);
         }
@@ -187,17 +215,19 @@ impl Commanded {
 
     /// Runs `release`, once.
     pub(crate) fn release(mut self) -> Result<(), ReleaseError> {
-        Ok(self.let_go()?)
+        self.let_go()
     }
 
-    fn let_go(&mut self) -> Result<(), CommandError> {
+    fn let_go(&mut self) -> Result<(), ReleaseError> {
         self.released = true;
         // As it was found, since the flag of a loop device outlives its detach; and closed, since a
         // device that is held open cannot be removed.
         if let Some(device) = self.made_read_only.take() {
             let _ = ioctl::set_read_only(&device, false);
         }
-        self.commands.run("release", &self.commands.release)
+        self.commands.run("release", &self.commands.release)?;
+        let path = self.journal.path().to_owned();
+        self.journal.remove().map_err(|source| ReleaseError::Journal { path, source })
     }
 }
 

@@ -143,4 +143,12 @@ pub enum ReleaseError {
     /// The user's release command failed; its snapshot may still stand.
     #[error("the snapshot's release command failed: a snapshot may be left behind")]
     Command(#[from] CommandError),
+    /// The note of the snapshot cannot be read or removed.
+    #[error("the note of a snapshot {} cannot be read or removed", path.display())]
+    Journal {
+        /// The file.
+        path: PathBuf,
+        /// The refusal.
+        source: io::Error,
+    },
 }

@@ -4,8 +4,9 @@
 //! long as [`Taken::still_valid`] says so. Promises: a moment that was lost (thawed early,
 //! overflowed, written to) is noticed by the check after the last read; what was taken is
 //! released on every way out, and a frozen file system is thawed even when this process is
-//! killed. It deliberately reads no content, keeps no state on disk, prints nothing, and knows
-//! nothing of the writers that read the moment.
+//! killed. A snapshot of the user's commands that a killed process left standing is found again as a
+//! [`Leftover`]. It deliberately reads no content, prints nothing, and knows nothing of the writers
+//! that read the moment.
 
 mod spec;
 pub use spec::{CommandSpec, Driver, FreezeSpec, Needed, Reexec, Spec};
@@ -22,6 +23,9 @@ mod freeze;
 
 mod command;
 pub use command::CommandError;
+
+mod journal;
+pub use journal::{Leftover, leftovers};
 
 pub mod words;
 

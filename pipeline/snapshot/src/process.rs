@@ -77,7 +77,7 @@ fn said(stderr: &str) -> String {
 ///
 /// The output comes along with an error too: a command that printed and then failed has told
 /// what it made.
-pub(crate) fn run(words: &[String], env: &[(&str, OsString)], limit: Duration) -> (Vec<u8>, Result<(), RunError>) {
+pub(crate) fn run(words: &[String], env: &[(OsString, OsString)], limit: Duration) -> (Vec<u8>, Result<(), RunError>) {
     let Some((program, arguments)) = words.split_first() else {
         let source = io::ErrorKind::InvalidInput.into();
         return (Vec::new(), Err(RunError::Start { program: String::new(), source }));
@@ -221,7 +221,7 @@ mod tests {
 
     fn shell(script: &str, limit: Duration) -> (String, Result<(), RunError>) {
         let words = ["sh", "-c", script].map(str::to_owned);
-        let (stdout, result) = run(&words, &[("GREETING", "hello".into())], limit);
+        let (stdout, result) = run(&words, &[("GREETING".into(), "hello".into())], limit);
         (String::from_utf8(stdout).unwrap(), result)
     }
 

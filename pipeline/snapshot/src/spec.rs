@@ -87,8 +87,8 @@ pub struct Reexec {
 /// other lines are passed over. Its environment has `DUALSYNC_SOURCE`, `DUALSYNC_SOURCE_DEVICE`,
 /// `DUALSYNC_SOURCE_TREE` and `DUALSYNC_SNAPSHOT` (a fresh random id, good for a name).
 /// `check` and `release` see these too, and `DUALSYNC_DEVICE`, `DUALSYNC_TREE` and `DUALSYNC_ID` as
-/// printed. `release` runs once for each `take`, failed or not (a hung one is killed first); what was
-/// not printed is then missing from its environment.
+/// printed. `release` runs once for each `take`, failed or not (a hung one is killed first), and by a later
+/// process when this one is killed; what was not printed is missing from its environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommandSpec {
     /// Makes the snapshot.
@@ -99,6 +99,8 @@ pub struct CommandSpec {
     pub check: Option<String>,
     /// The longest each of them may run; [`CommandSpec::LIMIT`] unless there is a reason.
     pub limit: Duration,
+    /// The folder where a snapshot is noted while it stands, see [`crate::leftovers`]; made when it is missing.
+    pub journal: PathBuf,
 }
 
 impl CommandSpec {

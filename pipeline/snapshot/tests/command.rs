@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use dualsync_model::time::Timestamp;
-use dualsync_snapshot::{CommandSpec, Driver, Invalid, ReleaseError, SnapshotError, Spec, take};
+use dualsync_snapshot::{CommandSpec, Driver, Invalid, Leftover, ReleaseError, SnapshotError, Spec, leftovers, take};
 
 /// A folder with an image file, a tree, and the place where `release` leaves its environment.
 struct Place {
@@ -44,8 +44,14 @@ impl Place {
                 release,
                 check: check.map(str::to_owned),
                 limit: Duration::from_secs(30),
+                journal: self.path("journal"),
             }),
         }
+    }
+
+    /// Snapshots that are noted as standing.
+    fn leftovers(&self) -> Vec<Leftover> {
+        leftovers(&self.path("journal"), &"web".parse().expect("a name")).expect("the journal can be read")
     }
 
     /// The environment that `release` saw, if it ran.
@@ -78,6 +84,53 @@ fn the_printed_device_and_tree_are_the_moment_and_release_sees_them() {
     ] {
         assert!(env.lines().any(|found| found == line), "{line} in {env}");
     }
+}
+
+#[test]
+fn a_snapshot_that_nobody_released_is_released_by_its_note() {
+    let place = Place::new();
+    let taken = take(&place.spec(&place.prints(), None), NOW).expect("it works");
+    let id = taken.moment().id.clone();
+    // As a kill leaves it: nothing is dropped.
+    std::mem::forget(taken);
+    let [leftover] = <[Leftover; 1]>::try_from(place.leftovers()).expect("one stands");
+    leftover.release().expect("release works");
+    let env = place.released().expect("it ran");
+    for line in [format!("DUALSYNC_SNAPSHOT={id}"), "DUALSYNC_ID=lv7".to_owned(), "DUALSYNC_SOURCE=web".to_owned()] {
+        assert!(env.lines().any(|found| found == line), "{line} in {env}");
+    }
+    assert!(place.leftovers().is_empty());
+}
+
+#[test]
+fn what_stands_is_noted_before_take_runs_and_until_release_did() {
+    let place = Place::new();
+    let seen = place.path("seen");
+    let journal = place.path("journal");
+    let look = format!("sh -c 'ls {} > {}; exit 3'", journal.display(), seen.display());
+    assert!(take(&place.spec(&look, None), NOW).is_err());
+    assert!(fs::read_to_string(seen).expect("take ran").starts_with("web."));
+    assert!(place.leftovers().is_empty(), "release worked after the failed take");
+
+    let mut spec = place.spec(&place.prints(), None);
+    let Driver::Command(commands) = &mut spec.driver else { unreachable!("made above") };
+    commands.release = format!("test -e {}", place.path("gone").display());
+    take(&spec, NOW).expect("it works").release().expect_err("release fails");
+    let [leftover] = <[Leftover; 1]>::try_from(place.leftovers()).expect("it still stands");
+    leftover.release().expect_err("release fails again");
+    fs::write(place.path("gone"), "").expect("a file");
+    let [leftover] = <[Leftover; 1]>::try_from(place.leftovers()).expect("it still stands");
+    leftover.release().expect("now it is gone");
+    assert!(place.leftovers().is_empty());
+}
+
+#[test]
+fn nothing_is_taken_that_cannot_be_noted() {
+    let place = Place::new();
+    fs::write(place.path("journal"), "a file in the way").expect("a file");
+    let refusal = take(&place.spec(&place.prints(), None), NOW).err().expect("it is refused");
+    assert!(refusal.to_string().starts_with("cannot note a snapshot in"), "{refusal}");
+    assert_eq!(place.released(), None);
 }
 
 #[test]

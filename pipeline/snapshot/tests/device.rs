@@ -42,6 +42,7 @@ impl Loop {
                 release: "true".to_owned(),
                 check: None,
                 limit: Duration::from_secs(30),
+                journal: self.folder.path().join("journal"),
             }),
         };
         take(&spec, Timestamp::default()).expect("the commands work")

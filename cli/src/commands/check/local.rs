@@ -13,6 +13,7 @@ use super::Row;
 use crate::app::App;
 use crate::exit::with_causes;
 use crate::human;
+use crate::lock::RunLock;
 use crate::mechanism::Mechanism;
 use crate::moment;
 use crate::output::Light;
@@ -62,6 +63,7 @@ pub fn source(app: &App<'_>, source: &SourceSettings) -> Vec<Row> {
         look(&subject, "tree", &source.tree),
         snapshot(app, source, &subject),
     ];
+    rows.extend(leftovers(app, source, &subject));
     if source.schedule.is_none() {
         rows.push(Row::new(subject, "schedule", Light::Warn, "none: runs by hand only, so no date is ever due"));
     }
@@ -98,6 +100,17 @@ fn snapshot(app: &App<'_>, source: &SourceSettings, subject: &str) -> Row {
             }
         }
     }
+}
+
+/// Releases what a killed run left standing. A run that goes on has its own snapshot, which is none.
+fn leftovers(app: &App<'_>, source: &SourceSettings, subject: &str) -> Vec<Row> {
+    let Ok(lock) = RunLock::take(&app.state.locks(), &source.name) else { return Vec::new() };
+    let row = |light, detail| Row::new(subject, "left over", light, detail);
+    let told = |released: Result<String, moment::LeftoverError>| match released {
+        Ok(said) => row(Light::Warn, said),
+        Err(error) => row(Light::Fail, with_causes(&error)),
+    };
+    moment::release_leftovers(&app.state, &source.name, &lock).into_iter().map(told).collect()
 }
 
 fn freeze(app: &App<'_>, row: &impl Fn(Light, String) -> Row) -> Row {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context;
-use dualsync_model::event::{Finding, Summary};
+use dualsync_model::event::{Finding, Requests, Summary};
 use dualsync_model::id::PointId;
 use dualsync_model::job::{RestoreTask, Shape, Task};
 use dualsync_model::outcome::Exit;
@@ -148,6 +148,8 @@ struct SummaryLine<'a> {
     items: Option<u64>,
     bytes: Option<u64>,
     fetched_bytes: Option<u64>,
+    requests: Option<Requests>,
+    peak_memory_bytes: Option<u64>,
     incomplete: Option<u64>,
     findings: &'a [Finding],
 }
@@ -192,6 +194,8 @@ impl Restored {
             items: number(|summary| summary.items),
             bytes: number(|summary| summary.bytes),
             fetched_bytes: number(|summary| summary.fetched_bytes),
+            requests: summary.map(|summary| summary.requests),
+            peak_memory_bytes: number(|summary| summary.peak_memory_bytes),
             incomplete: number(|summary| summary.incomplete),
             findings: &self.heard.findings,
         });

@@ -184,10 +184,10 @@ fn qr_lines(label: &str, text: &str) -> Vec<String> {
         Ok(code) => code,
         Err(error) => return vec![format!("(no QR code: {error})")],
     };
-    let (ink, paper) = (Dense1x2::Light, Dense1x2::Dark);
+    let (ink, paper) = (Dense1x2::Dark, Dense1x2::Light);
     let drawn = code.render::<Dense1x2>().dark_color(ink).light_color(paper).build();
     let name = label.trim_start_matches("SECRET ");
-    let caption = format!("QR code of the {name}, to be scanned into a file of the same name:");
+    let caption = format!("QR code of the {name}: the lines above, to be scanned into a file");
     std::iter::once(caption).chain(drawn.lines().map(str::to_owned)).collect()
 }
 
@@ -253,6 +253,17 @@ mod tests {
         ] {
             assert!(text.contains(needed), "{needed} is not in\n{text}");
         }
+    }
+
+    #[test]
+    fn a_qr_code_is_drawn_with_ink_where_it_is_dark() {
+        let lines = qr_lines("SECRET repository key", "line-1\nline-2\n");
+        assert!(lines[0].starts_with("QR code of the repository key"), "{}", lines[0]);
+        let first = lines[1..].iter().find(|line| !line.trim().is_empty()).expect("a line with ink");
+        // The corner pattern: a dark line of seven, below it a dark frame around light.
+        let corner = first.trim();
+        assert!(corner.starts_with("\u{2588}\u{2580}\u{2580}\u{2580}\u{2580}\u{2580}\u{2588} "), "{corner}");
+        assert!(lines[1].trim().is_empty(), "white around it, or a scanner does not see where it begins");
     }
 
     #[test]

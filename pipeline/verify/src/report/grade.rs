@@ -18,8 +18,8 @@ impl Report {
     pub fn headline(&self) -> &'static str {
         match self.grade() {
             Grade::Green => "Everything that was promised is there, in both countries, and both copies say the same.",
-            Grade::Amber => "What was promised is there. Some points are to be known; they are listed below.",
-            Grade::Red => "Something that was promised is missing or wrong. It is listed below.",
+            Grade::Amber => "What was promised is there. This should be known:",
+            Grade::Red => "Something that was promised is missing or wrong:",
         }
     }
 

@@ -44,7 +44,7 @@ fn write_point(page: &mut Page, copies: &[CopyReading], slices: u32) {
         };
         page.raw("<td>");
         match copy.oldest_at {
-            Some(at) => page.sign(Grade::Green).text(" all parts, the oldest ").text(&at.utc_date().to_string()),
+            Some(at) => page.sign(Grade::Green).raw(" all parts").note(&format!("the oldest {}", at.utc_date())),
             None => page.sign(Grade::Amber).text(&format!(" {} of {slices} parts", copy.slices_read)),
         };
         page.raw("</td>");

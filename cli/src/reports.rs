@@ -39,6 +39,8 @@ pub struct Forms {
     pub text: Vec<u8>,
     /// `report.html`.
     pub html: Vec<u8>,
+    /// `details.json`, with the names of files that differ or are hit; it never leaves this host.
+    pub details: Option<Vec<u8>>,
 }
 
 /// A report could not be kept or read here.
@@ -125,6 +127,9 @@ impl Reports {
         for (name, bytes) in [("report.json", &forms.json), ("report.txt", &forms.text), ("report.html", &forms.html)] {
             write(&beside.join(name), bytes).map_err(failed)?;
         }
+        if let Some(details) = &forms.details {
+            write(&beside.join("details.json"), details).map_err(failed)?;
+        }
         let own = Own { report: report.clone(), kept: Vec::new() };
         let line = serde_json::to_vec(&own).map_err(|error| failed(error.into()))?;
         write(&beside.join("kept.json"), &line).map_err(failed)?;
@@ -179,7 +184,7 @@ mod tests {
     use dualsync_model::time::Timestamp;
 
     fn forms(json: &str) -> Forms {
-        Forms { json: json.into(), text: b"text".to_vec(), html: b"html".to_vec() }
+        Forms { json: json.into(), text: b"text".to_vec(), html: b"html".to_vec(), details: None }
     }
 
     fn id(number: u64, json: &str) -> ReportId {

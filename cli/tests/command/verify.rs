@@ -54,6 +54,10 @@ fn copies_that_differ_end_with_20_and_name_the_file() {
         (&summary["differences"][0]["path"], &summary["differences"][0]["kind"]),
         (&"etc".into(), &"content".into())
     );
+    // What is kept in the stores, in clear, names no file.
+    assert!(!site.read("block.reports/1/report.json").contains("\"etc\""));
+    assert!(site.read("state/reports/1/details.json").contains("\"etc\""));
+    assert!(!site.path("block.reports/1/details.json").exists());
 }
 
 #[test]

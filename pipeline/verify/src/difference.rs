@@ -101,10 +101,30 @@ impl Differences {
         }
     }
 
+    /// All of them in one line, by what differs, without names.
+    pub fn counts(&self) -> String {
+        let kinds = self.by_kind.iter().map(|(kind, count)| format!("{count} {}", words(kind)));
+        let culprits = self.by_culprit.iter().map(|(culprit, count)| format!("{count} {}", words(culprit)));
+        let (kinds, culprits): (Vec<_>, Vec<_>) = (kinds.collect(), culprits.collect());
+        format!("{} (wrong: {})", kinds.join(", "), culprits.join(", "))
+    }
+
     /// How many are of `kind`.
     pub fn of_kind(&self, kind: Aspect) -> u64 {
         self.by_kind.get(&kind).copied().unwrap_or(0)
     }
+}
+
+/// The word that JSON has for it, with blanks.
+pub(crate) fn words(word: &impl std::fmt::Debug) -> String {
+    let mut name = String::new();
+    for letter in format!("{word:?}").chars() {
+        if letter.is_ascii_uppercase() && !name.is_empty() {
+            name.push(' ');
+        }
+        name.push(letter.to_ascii_lowercase());
+    }
+    name
 }
 
 impl Extend<Difference> for Differences {

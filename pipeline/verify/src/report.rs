@@ -217,6 +217,20 @@ pub struct Report {
 }
 
 impl Report {
+    /// The report as it may lie in a store, in clear: without the names of files, which nobody may read there.
+    /// How many differ and in what stays.
+    #[must_use]
+    pub fn without_names(&self) -> Self {
+        let mut report = self.clone();
+        for point in &mut report.points {
+            point.differences.first.clear();
+            for side in Side::BOTH {
+                point.copies.get_mut(side).read.findings.iter_mut().for_each(|finding| finding.paths.clear());
+            }
+        }
+        report
+    }
+
     /// The worst verdict of all points. With no point at all a side is missing: both are.
     pub fn verdict(&self) -> Verdict {
         self.points.iter().map(|point| point.verdict).max().unwrap_or(Verdict::OneSideMissing)

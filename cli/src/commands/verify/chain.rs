@@ -82,10 +82,16 @@ pub async fn keep(app: &App<'_>, report: &mut Report) -> anyhow::Result<PathBuf>
     Ok(folder)
 }
 
+/// The forms that go to the stores, in clear, name no file; what stays on this host does.
 fn forms(report: &Report) -> anyhow::Result<Forms> {
-    let mut json = serde_json::to_vec_pretty(&report.summary()).context("the report is no JSON")?;
-    json.push(b'\n');
-    Ok(Forms { json, text: report.full_text().into_bytes(), html: report.html().into_bytes() })
+    let json = |report: &Report| {
+        let mut json = serde_json::to_vec_pretty(&report.summary()).context("the report is no JSON")?;
+        json.push(b'\n');
+        anyhow::Ok(json)
+    };
+    let kept = report.without_names();
+    let details = if kept == *report { None } else { Some(json(report)?) };
+    Ok(Forms { json: json(&kept)?, text: kept.full_text().into_bytes(), html: kept.html().into_bytes(), details })
 }
 
 /// Asks every target, one after the other: the lists are short, and a warning names its target.

@@ -5,13 +5,17 @@ use std::fmt::{self, Write};
 use dualsync_model::event::Finding;
 
 use super::{ContractRow, ContractState, CopyReport, PointReport, Report, Scope};
-use crate::difference::Difference;
+use crate::difference::{Difference, words};
 use crate::side::Side;
 use crate::stream::End;
 use crate::witness::OneSided;
 
 /// Lines of a list that are shown; the JSON has more.
 const SHOWN_MAX: usize = 50;
+
+/// Why a list of files is not there.
+pub(super) const NAMELESS: &str =
+    "names of files are left out, since this is kept in clear; details.json beside it on the host has them";
 
 impl Report {
     /// Text of several lines, each ended; nothing of it is printed here.
@@ -119,6 +123,9 @@ impl PointReport {
         if differences.total == 0 {
             return Ok(());
         }
+        if differences.first.is_empty() {
+            return writeln!(out, "  differences: {}; {NAMELESS}", differences.counts());
+        }
         writeln!(out, "  differences: {}", differences.total)?;
         for difference in differences.first.iter().take(SHOWN_MAX) {
             write_difference(out, difference)?;
@@ -198,20 +205,8 @@ fn write_copy(out: &mut String, side: Side, copy: &CopyReport) -> fmt::Result {
 fn write_difference(out: &mut String, difference: &Difference) -> fmt::Result {
     let Difference { path, kind, block, archive, culprit, reason } = difference;
     let word = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
-    write!(out, "    {path}: {} ", name(kind))?;
-    writeln!(out, "block {}, archive {}; wrong: {} ({reason})", word(block), word(archive), name(culprit))
-}
-
-/// The word that JSON has for it, with blanks.
-pub(super) fn name(word: &impl fmt::Debug) -> String {
-    let mut name = String::new();
-    for letter in format!("{word:?}").chars() {
-        if letter.is_ascii_uppercase() && !name.is_empty() {
-            name.push(' ');
-        }
-        name.push(letter.to_ascii_lowercase());
-    }
-    name
+    write!(out, "    {path}: {} ", words(kind))?;
+    writeln!(out, "block {}, archive {}; wrong: {} ({reason})", word(block), word(archive), words(culprit))
 }
 
 fn write_finding(out: &mut String, finding: &Finding) -> fmt::Result {
@@ -274,8 +269,8 @@ mod tests {
 
     #[test]
     fn names_are_words() {
-        assert_eq!(name(&Aspect::HardLink), "hard link");
-        assert_eq!(name(&Culprit::Unknown), "unknown");
+        assert_eq!(words(&Aspect::HardLink), "hard link");
+        assert_eq!(words(&Culprit::Unknown), "unknown");
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The points that were looked at for this report.
 
 use super::{Grade, Page};
-use crate::report::text::{bytes, scope};
+use crate::difference::words;
+use crate::report::text::{NAMELESS, bytes, scope};
 use crate::report::{PointReport, Report};
 use crate::stream::End;
 use crate::verdict::Verdict;
@@ -170,6 +171,10 @@ fn write_differences(page: &mut Page, point: &PointReport) {
     if differences.total == 0 {
         return;
     }
+    if differences.first.is_empty() {
+        page.raw("<p>").sign(Grade::Red).text(&format!(" {}; {NAMELESS}.", differences.counts())).raw("</p>\n");
+        return;
+    }
     page.table(
         &format!("Differences: {}", shown(differences.total, differences.first.len())),
         &["Path", "What", "Block copy", "Archive copy", "Wrong", "Why"],
@@ -177,9 +182,9 @@ fn write_differences(page: &mut Page, point: &PointReport) {
     for difference in differences.first.iter().take(SHOWN_MAX) {
         let word = |value: &Option<String>| value.clone().unwrap_or_else(|| "nothing".to_owned());
         page.raw("<tr><td>").code(&difference.path.to_string()).raw("</td>");
-        page.cell(&crate::report::text::name(&difference.kind));
+        page.cell(&words(&difference.kind));
         page.cell(&word(&difference.block)).cell(&word(&difference.archive));
-        page.cell(&crate::report::text::name(&difference.culprit)).cell(&difference.reason).raw("</tr>\n");
+        page.cell(&words(&difference.culprit)).cell(&difference.reason).raw("</tr>\n");
     }
     page.end_table();
 }

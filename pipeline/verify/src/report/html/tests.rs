@@ -210,6 +210,31 @@ fn differences_and_findings_are_told_with_their_paths() {
 }
 
 #[test]
+fn what_is_kept_in_a_store_names_no_file() {
+    let mut report = report("");
+    let left = vec![directory(""), file("secret/plans", "x")];
+    let mut right = lines(vec![directory(""), file("secret/plans", "y")]);
+    right.insert(0, Ok(Event::Finding(finding("volumes/1", "missing"))));
+    let found = compare(Exclude::default(), true, lines(left).into_iter(), right.into_iter());
+    let name = || TargetName { target: "t".into(), country: "DE".into() };
+    let copies = Both { block: Some(point()), archive: Some(point()) };
+    report.points =
+        vec![PointReport::new(&copies, Both { block: name(), archive: name() }, Scope::Full, found).unwrap()];
+    let json = |report: &Report| serde_json::to_string(&report.summary()).unwrap();
+    for form in [json(&report), report.full_text(), report.html()] {
+        assert!(form.contains("secret/plans") && form.contains("etc/passwd"), "{form}");
+    }
+    let kept = report.without_names();
+    for form in [json(&kept), kept.full_text(), kept.html()] {
+        assert!(!form.contains("secret") && !form.contains("passwd"), "{form}");
+        assert!(form.contains("volumes/1") && (form.contains("details.json") || form.starts_with('{')), "{form}");
+    }
+    assert!(kept.full_text().contains("differences: 1 content (wrong: 1 unknown)"), "{}", kept.full_text());
+    assert_well_formed(&kept.html());
+    assert_eq!((kept.verdict(), kept.exits()), (report.verdict(), report.exits()));
+}
+
+#[test]
 fn of_many_points_those_that_are_well_are_a_line_each() {
     let mut report = report("");
     let good = report.points[0].clone();

@@ -103,6 +103,10 @@ where
         self.inner.delete(key)
     }
 
+    fn clear_leftovers(&self) -> Answer<'_, u64> {
+        self.inner.clear_leftovers()
+    }
+
     fn put_if_absent<'a>(&'a self, key: &'a Key, body: Bytes, sha256: [u8; 32]) -> Answer<'a, bool> {
         self.inner.put_if_absent(key, body, sha256)
     }

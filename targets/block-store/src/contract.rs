@@ -174,6 +174,12 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// object that is not there, it is success: the second call is as good as the first.
     fn delete<'a>(&'a self, key: &'a Key) -> Answer<'a, ()>;
 
+    /// Removes what writes that were cut off left behind and no listing shows; how many.
+    ///
+    /// Safe at any time: what a writer may still be at is left alone, and if it were not, the worst is
+    /// a put that fails.
+    fn clear_leftovers(&self) -> Answer<'_, u64>;
+
     /// As [`Store::put`], but asks the store to refuse when `key` exists: `true` when it wrote,
     /// `false` when it refused.
     ///

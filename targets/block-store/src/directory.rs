@@ -24,6 +24,7 @@ use crate::contract::{
     Answer, ErrorKind, Key, OBJECT_BYTES_MAX, ObjectInfo, Operation, Seen, Setting, Store, StoreError, TEMPORARY,
 };
 use crate::digest::sha256;
+use crate::leftovers;
 use crate::requests::Counter;
 use crate::walk;
 
@@ -147,6 +148,13 @@ impl Store for DirectoryStore {
         })
     }
 
+    fn clear_leftovers(&self) -> Answer<'_, u64> {
+        self.run(Operation::Delete, "", move |place| {
+            let Some(base) = place.folder("", false)? else { return Ok(0) };
+            Ok(leftovers::clear(&base, &temporary_name()?)?)
+        })
+    }
+
     fn put_if_absent<'a>(&'a self, key: &'a Key, body: Bytes, sha256: [u8; 32]) -> Answer<'a, bool> {
         let name = key.clone();
         self.run(Operation::Put, key.as_str(), move |place| place.write(&name, &body, &sha256))
@@ -263,6 +271,7 @@ fn write_synced(folder: &OwnedFd, name: &str, body: &[u8]) -> Result<(), io::Err
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = rustix::fs::openat(folder.as_fd(), name, flags, Mode::RUSR | Mode::WUSR | Mode::RGRP)?;
     let mut file = File::from(file);
+    leftovers::hold(&file);
     file.write_all(body)?;
     file.sync_all()
 }

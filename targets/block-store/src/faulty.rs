@@ -137,6 +137,10 @@ impl Store for FaultyStore {
         Box::pin(self.call(Operation::Delete, key.as_str(), self.inner.delete(key), straight))
     }
 
+    fn clear_leftovers(&self) -> Answer<'_, u64> {
+        Box::pin(self.call(Operation::Delete, "", self.inner.clear_leftovers(), straight))
+    }
+
     fn put_if_absent<'a>(&'a self, key: &'a Key, body: Bytes, sha256: [u8; 32]) -> Answer<'a, bool> {
         Box::pin(self.call(Operation::Put, key.as_str(), self.inner.put_if_absent(key, body, sha256), straight))
     }

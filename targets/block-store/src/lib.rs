@@ -52,6 +52,8 @@ pub mod directory;
 
 mod walk;
 
+mod leftovers;
+
 pub mod memory;
 
 pub mod faulty;

@@ -151,6 +151,10 @@ impl Store for RetryingStore {
         Box::pin(self.again(|| self.inner.delete(key)))
     }
 
+    fn clear_leftovers(&self) -> Answer<'_, u64> {
+        self.inner.clear_leftovers()
+    }
+
     /// Not tried again: a refusal at the second try would be the success of the first.
     fn put_if_absent<'a>(&'a self, key: &'a Key, body: Bytes, sha256: [u8; 32]) -> Answer<'a, bool> {
         self.inner.put_if_absent(key, body, sha256)

@@ -15,22 +15,27 @@ use dualsync_model::job::{CheckTask, Depth};
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 
-use crate::checkpoint::{Checkpoint, Heartbeat};
-use crate::digest::Sha256;
+use crate::checkpoint::Checkpoint;
+use crate::digest::{Sha256, Sha256Stream};
 use crate::document::Unproven;
 use crate::events::Events;
+use crate::evidence;
 use crate::fetch::{ObjectError, Problem};
 use crate::format::pack::BYTES_MAX;
-use crate::list::chain_findings;
+use crate::heartbeat::Heartbeat;
+use crate::history::{chain_findings, lost};
 use crate::manifest::{Clear, Reference};
+use crate::marks::{MarkNote, Marks};
 use crate::names;
 use crate::points::Census;
 use crate::repository::{KeySlot, Repository};
 use crate::seal::OpenError;
 use crate::trouble::Trouble;
 
-/// Objects read at once: at most 32 MiB each, a longer one is a finding and is not read.
+/// Objects read at once, each in pieces: however large packs are, a few pieces are in memory.
 const FETCHES: usize = 3;
+/// Bytes of a piece. A bucket charges requests, so pieces are no smaller than memory asks for.
+const PIECE_BYTES: u64 = 8 << 20;
 
 /// What `check` counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -84,6 +89,16 @@ impl Access {
         match self {
             Self::Opened(repository) => repository.get(key).await,
             Self::Keyless { store, .. } => store.get(key).await.map_err(|error| ObjectError::new(key.clone(), error)),
+        }
+    }
+
+    /// A piece of an object.
+    async fn get_range(&self, key: &Key, offset: u64, length: u64) -> Result<Bytes, ObjectError> {
+        match self {
+            Self::Opened(repository) => repository.get_range(key, offset, length).await,
+            Self::Keyless { store, .. } => {
+                store.get_range(key, offset, length).await.map_err(|error| ObjectError::new(key.clone(), error))
+            }
         }
     }
 }
@@ -178,7 +193,9 @@ impl Check<'_> {
         let target = self.access.target().to_owned();
         // Digests were told above; what is left is what is wrong inside.
         let inside = census.findings.iter().filter(|finding| finding.kind != "digest" && finding.kind != "truncated");
-        let findings: Vec<Finding> = inside.cloned().chain(chain_findings(&target, &census)).collect();
+        let marks = Marks::list(repository).await?;
+        let lost = lost(repository, &census, &marks).await?;
+        let findings: Vec<Finding> = inside.cloned().chain(chain_findings(&target, &census, &lost)).collect();
         for finding in findings {
             self.tell(finding);
         }
@@ -202,8 +219,7 @@ impl Check<'_> {
             } else if names::parse_checkpoint(text).is_some() {
                 self.open_checkpoint(repository, &key).await
             } else if text.starts_with(names::MARKS) {
-                // Of any suffix: what all of them have is a MAC.
-                self.prove::<serde_json::Value>(repository, &key).await
+                self.prove::<MarkNote>(repository, &key).await
             } else {
                 if !is_ours(text) {
                     self.events.warn("unexpected", format!("'{text}' is no object of a block repository"));
@@ -211,6 +227,17 @@ impl Check<'_> {
                 Ok(())
             };
             self.sort_out(result)?;
+        }
+        for (object, problem) in evidence::problems(repository).await? {
+            let kind = if problem.contains("not there") { "missing" } else { "forged" };
+            self.tell(Finding {
+                target: self.access.target().to_owned(),
+                object: object.to_string(),
+                kind: kind.to_owned(),
+                problem,
+                points: Vec::new(),
+                paths: Vec::new(),
+            });
         }
         Ok(())
     }
@@ -290,8 +317,9 @@ impl Check<'_> {
             while reading.len() >= FETCHES {
                 self.take_read(reading.join_next().await)?;
             }
+            let Some(size) = self.listed.get(&key).map(|object| object.size) else { continue };
             let access = self.access.clone();
-            reading.spawn(async move { (read_object(&access, &key).await, key) });
+            reading.spawn(async move { (read_object(&access, &key, size).await, key) });
         }
         while !reading.is_empty() {
             self.take_read(reading.join_next().await)?;
@@ -327,12 +355,17 @@ impl Check<'_> {
 /// What reading one object brought.
 type ReadObject = (Result<u64, ObjectError>, Key);
 
-/// Reads one object and compares it with its name; the number of its bytes.
-async fn read_object(access: &Access, key: &Key) -> Result<u64, ObjectError> {
-    let folder = if key.as_str().starts_with(names::PACKS) { names::PACKS } else { names::MAPS };
-    let bytes = access.get(key).await?;
-    match names::parse_digest(folder, key.as_str()) {
-        Some(sha256) if Sha256::of(&bytes) == sha256 => Ok(bytes.len() as u64),
+/// Reads one object of `size` bytes piece by piece and compares it with its name; the number of its bytes.
+async fn read_object(access: &Access, key: &Key, size: u64) -> Result<u64, ObjectError> {
+    let mut hasher = Sha256Stream::default();
+    let mut offset = 0;
+    while offset < size {
+        let length = PIECE_BYTES.min(size - offset);
+        hasher.update(&access.get_range(key, offset, length).await?);
+        offset += length;
+    }
+    match names::digest_of(key.as_str()) {
+        Some(sha256) if hasher.finish() == sha256 => Ok(size),
         _ => Err(ObjectError::new(key.clone(), Problem::Digest)),
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! `runs/<source>/<run>/checkpoint-<n>` is sealed like a manifest and bound to its key: a clear list of
 //! objects with their sizes, a note, and the pages that are finished, from the first on. It is
-//! never a point. Heartbeats say that a run lives and which parent it stands on.
+//! never a point.
 
 use dualsync_model::id::{PointId, RunId};
 use dualsync_model::time::Timestamp;
@@ -58,23 +58,6 @@ impl Checkpoint {
             .map_err(|_| OpenError::Malformed("a checkpoint whose note cannot be read"))?;
         Ok(Self { clear, note, pages })
     }
-}
-
-/// A sign of life, with a MAC like every document.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Heartbeat {
-    /// The point that the run is making.
-    pub point: PointId,
-    /// The run.
-    pub run: RunId,
-    /// Its place among the run's heartbeats.
-    pub number: u64,
-    /// The manifest the run stands on: it must stay while the run lives.
-    pub parent: Option<Sha256>,
-    /// When the run began.
-    pub started_at: Timestamp,
-    /// When this was written.
-    pub at: Timestamp,
 }
 
 #[cfg(test)]

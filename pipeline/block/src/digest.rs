@@ -22,6 +22,29 @@ impl Sha256 {
     }
 }
 
+/// SHA-256 of stored bytes that come in pieces.
+pub struct Sha256Stream(aws_lc_rs::digest::Context);
+
+impl Default for Sha256Stream {
+    fn default() -> Self {
+        Self(aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256))
+    }
+}
+
+impl Sha256Stream {
+    /// Adds the next piece.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The digest of all pieces.
+    pub fn finish(self) -> Sha256 {
+        let mut out = [0; DIGEST_BYTES];
+        out.copy_from_slice(self.0.finish().as_ref());
+        Sha256(out)
+    }
+}
+
 /// BLAKE3 of plain bytes: stands inside sealed records only.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Blake3(pub [u8; DIGEST_BYTES]);
@@ -112,6 +135,10 @@ mod tests {
         let blake3 = "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262";
         assert_eq!(Sha256::of(b"").to_string(), sha256);
         assert_eq!(to_hex(&Blake3::of(b"").0), blake3);
+        let mut stream = Sha256Stream::default();
+        stream.update(b"ab");
+        stream.update(b"c");
+        assert_eq!(stream.finish(), Sha256::of(b"abc"));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use dualsync_model::id::PointId;
 
 use crate::facts::{Blame, SIGN_OF_LIFE, Verdict};
 use crate::view::inside::{Extract, Line, Work};
-use crate::view::{BlockSource, Reader, ReaderError, Seen, Setup, Unavailable};
+use crate::view::{BlockSource, DamagedRange, Reader, ReaderError, Seen, Setup, Unavailable};
 
 /// Why nothing, or not everything, could be restored.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +19,16 @@ pub enum FilesError {
         /// The point.
         point: PointId,
         /// Why.
+        source: ReaderError,
+    },
+    /// The image cannot be mounted or read, and some of what is stored of it is damaged.
+    #[error("cannot restore files of {point}: {objects} damaged objects spoil its file system")]
+    Damaged {
+        /// The point.
+        point: PointId,
+        /// How many findings were told.
+        objects: usize,
+        /// What the reader says.
         source: ReaderError,
     },
     /// The store does not answer.
@@ -87,7 +97,11 @@ pub fn restore_files<S: BlockSource>(
         if let Some(source) = reader.image().unavailable() {
             return Err(FilesError::Store { point: point.clone(), source });
         }
-        match next.map_err(failed)? {
+        let seen = match next {
+            Ok(seen) => seen,
+            Err(source) => return Err(gave_up(point, target, source, &reader.image().damages(), tell)),
+        };
+        match seen {
             Seen::Nothing => tell(Event::Status(status.clone())),
             Seen::Line(Line::Progress { entries, bytes, total }) => {
                 (status.items_done, status.bytes_done, status.bytes_total) = (entries, bytes, total);
@@ -125,4 +139,20 @@ pub fn restore_files<S: BlockSource>(
         return Err(FilesError::NothingMatches { point: point.clone(), globs });
     }
     Ok(restored)
+}
+
+/// A reader that gives up on an image with holes is no surprise: the holes are told, as the cause.
+fn gave_up(
+    point: &PointId,
+    target: &str,
+    source: ReaderError,
+    damages: &[DamagedRange],
+    tell: &mut dyn FnMut(Event),
+) -> FilesError {
+    let findings = Blame::default().findings(target, point, damages);
+    let (point, objects) = (point.clone(), findings.len());
+    for finding in findings {
+        tell(Event::Finding(finding));
+    }
+    if objects == 0 { FilesError::Reader { point, source } } else { FilesError::Damaged { point, objects, source } }
 }

@@ -154,6 +154,30 @@ pub mod manifest {
     pub const BYTES_MAX: u64 = 128 << 20;
 }
 
+/// Marks of a deleter, and how long what was seen of them may be believed. Days.
+pub mod marks {
+    /// A mark whose deletion did not begin in this time announces nothing any more: whoever wants to
+    /// delete marks anew, so that nothing goes by a mark that everybody has forgotten.
+    pub const LIFE_DAYS: u32 = 60;
+    /// Marks stay for this long after they ended, and run records after they were written.
+    pub const KEPT_DAYS: u32 = 30;
+    /// No run commits later than this after it began: what was marked since is still to be seen.
+    pub const RUN_DAYS_MAX: u32 = 28;
+    /// Nothing is deleted later than this after the listing of the marks that say so.
+    pub const LISTING_DAYS_MAX: u32 = 7;
+    /// The longest grace.
+    pub const GRACE_DAYS_MAX: u32 = 30;
+}
+
+/// A report of `verify`.
+pub mod evidence {
+    /// No file of a report is longer.
+    pub const FILE_BYTES_MAX: u64 = 16 << 20;
+}
+
+/// Seconds of a day.
+pub const DAY_S: u32 = 86_400;
+
 /// Block size when `init` is not told another.
 pub const BLOCK_BYTES_DEFAULT: u32 = 128 << 10;
 /// Smallest block size.
@@ -171,6 +195,8 @@ const _: () = {
     assert!(page::BYTES_MAX == 108_688);
     assert!(manifest::CLEAR_HEAD_BYTES == 48 && manifest::REFERENCE_BYTES == 40 && manifest::PAGE_REF_BYTES == 48);
     assert!(pack::BYTES_MAX > header::BYTES + pack::END_BYTES_MAX + 2 * (BLOCK_BYTES_MAX as usize));
+    assert!(marks::RUN_DAYS_MAX < marks::KEPT_DAYS && marks::LISTING_DAYS_MAX < marks::KEPT_DAYS);
+    assert!(marks::GRACE_DAYS_MAX < marks::LIFE_DAYS);
     assert!(map::BYTES_TARGET + page::BYTES_MAX < map::BYTES_MAX);
 };
 

@@ -99,6 +99,7 @@ pub type Block = Option<Arc<[u8]>>;
 /// The image of one point.
 pub struct StoredImage {
     repository: Arc<Repository>,
+    sha256: Sha256,
     manifest: Manifest,
     pages: tokio::sync::Mutex<Pages>,
 }
@@ -111,15 +112,15 @@ struct Pages {
 impl StoredImage {
     /// Opens the image of `point`; reads its manifest, no map and no pack.
     pub async fn open(repository: Arc<Repository>, point: &PointId) -> Result<Self, ImageOpenError> {
-        let manifest = open_manifest(&repository, point).await?;
-        Ok(Self::of_manifest(repository, manifest))
-    }
-
-    /// The image that `manifest` describes.
-    pub fn of_manifest(repository: Arc<Repository>, manifest: Manifest) -> Self {
+        let (sha256, manifest) = open_manifest(&repository, point).await?;
         let reader = MapReader::new(Arc::clone(&repository), Fetch::Ranged);
         let pages = tokio::sync::Mutex::new(Pages { reader, kept: VecDeque::new() });
-        Self { repository, manifest, pages }
+        Ok(Self { repository, sha256, manifest, pages })
+    }
+
+    /// Digest of its manifest.
+    pub fn sha256(&self) -> Sha256 {
+        self.sha256
     }
 
     /// Bytes of the image.
@@ -229,9 +230,11 @@ pub fn blocks_of_page(blocks: u64, index: PageIndex) -> usize {
 }
 
 /// The manifest of a point.
-pub async fn open_manifest(repository: &Repository, point: &PointId) -> Result<Manifest, ImageOpenError> {
+pub async fn open_manifest(repository: &Repository, point: &PointId) -> Result<(Sha256, Manifest), ImageOpenError> {
     let (name, size) = find(repository, point).await?;
-    load(repository, &name, size).await.map_err(|source| ImageOpenError::Manifest { point: point.clone(), source })
+    let loaded = load(repository, &name, size).await;
+    let manifest = loaded.map_err(|source| ImageOpenError::Manifest { point: point.clone(), source })?;
+    Ok((name.sha256, manifest))
 }
 
 /// The newest manifest of a point. A listing of its time is enough: the key tells it.

@@ -6,12 +6,12 @@
 //!
 //! 1. [`program`] runs one job; [`trouble`] sorts what went wrong.
 //! 2. The verbs: [`mod@init`], [`mod@backup`], [`mod@restore`], [`mod@facts`] and [`files`] through [`view`],
-//!    [`mod@check`], [`mod@list`], [`mod@probe`].
-//! 3. What is stored, read back: [`image`], [`records`], [`points`], [`marks`], [`repository`].
+//!    [`mod@prune`], [`evidence`], [`mod@check`], [`mod@list`], [`mod@probe`].
+//! 3. What is stored, read back: [`reading`], [`image`], [`records`], [`history`], [`heartbeat`], [`points`], [`marks`], [`repository`].
 //! 4. The objects: [`manifest`], [`checkpoint`], [`maps`], [`pagetable`], [`page`], [`pack`], [`document`].
 //! 5. The bytes: [`seal`], [`keys`], [`codec`], [`digest`], [`format`](mod@format).
 //!
-//! Beside them [`device`] and [`ext4`] read the source, and [`events`] owns standard output. The
+//! Beside them [`device`] and [`ext4`] read the source, and [`events`] owns standard output, [`moment`] measures time. The
 //! archive path is another program; nothing here may be shared with it but `dualsync-model`.
 
 pub mod program;
@@ -30,6 +30,10 @@ pub mod files;
 
 pub mod view;
 
+pub mod prune;
+
+pub mod evidence;
+
 pub mod check;
 
 pub mod list;
@@ -38,9 +42,15 @@ pub mod probe;
 
 pub mod trouble;
 
+pub mod reading;
+
 pub mod image;
 
 pub mod records;
+
+pub mod history;
+
+pub mod heartbeat;
 
 pub mod points;
 
@@ -89,5 +99,7 @@ pub mod device;
 pub mod ext4;
 
 pub mod pool;
+
+pub mod moment;
 
 pub mod events;

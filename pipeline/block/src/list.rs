@@ -1,22 +1,27 @@
 //! `list`: one line a copy, one finding a manifest that is not what it should be, and the chain.
 //!
-//! It reads manifests only. What the newest manifest says of the others is compared with what is
-//! there: a point in its ledger that is gone, and an older one that is not in it, are findings. A point
-//! that left by the rule is in the drops of the manifest after it and in no ledger, so it is neither.
+//! It reads manifests, the marks on them, and signs of life. What the newest manifest says of the others
+//! is compared with what is there: a point in its ledger that is gone, and an older one that is not in
+//! it, are findings. A point that was deleted has a proved mark, or is in no ledger any more, so it is neither.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
-use dualsync_model::event::{CopyState, Event, Finding, Point};
+use dualsync_model::event::{CopyState, Event, Point, PointMark};
 use dualsync_model::id::SourceName;
 use dualsync_model::job::Anchor;
 
 use crate::digest::Sha256;
 use crate::events::Events;
+use crate::heartbeat::{Work, living};
+use crate::history::{chain_findings, lost};
 use crate::marks::Marks;
 use crate::names;
 use crate::points::{Census, Head};
 use crate::repository::Repository;
 use crate::trouble::Trouble;
+
+/// A reader that gave no sign of life for so long has ended: it gives one each hour.
+const READING_S: u64 = 2 * 3600;
 
 /// What `list` counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,20 +37,50 @@ pub async fn list(repository: &Repository, source: Option<&SourceName>, events: 
     events.progress().phase("listing");
     let census = Census::take(repository).await?;
     let marks = Marks::list(repository).await?;
+    let read = being_read(repository).await?;
     let wanted = |name: &SourceName| source.is_none_or(|source| source == name);
     let mut listed = Listed::default();
     for head in census.heads.iter().filter(|head| wanted(&head.name.source)) {
-        events.say(&Event::Point(Box::new(point(head, marks.is_marked(&head.name.sha256)))));
+        let mut point = point(head, repository.store().has_clock());
+        point.mark = mark_on(repository, &marks, &head.name.sha256).await?;
+        point.state = match point.mark {
+            Some(_) => CopyState::Deleting,
+            None if read.contains(&head.name.sha256) => CopyState::Restoring,
+            None => CopyState::Available,
+        };
+        events.say(&Event::Point(Box::new(point)));
         listed.points += 1;
     }
-    for finding in census.findings.iter().cloned().chain(chain_findings(repository.target(), &census)) {
+    let lost = lost(repository, &census, &marks).await?;
+    for finding in census.findings.iter().cloned().chain(chain_findings(repository.target(), &census, &lost)) {
         events.say(&Event::Finding(finding));
         listed.findings += 1;
     }
     Ok(listed)
 }
 
-fn point(head: &Head, marked: bool) -> Point {
+/// Manifests of the points that somebody reads.
+async fn being_read(repository: &Repository) -> Result<HashSet<Sha256>, Trouble> {
+    let listed = repository.store().list(names::RUNS, None).await?;
+    let living = living(repository, &listed, READING_S).await?;
+    Ok(living.into_iter().filter(|heartbeat| heartbeat.work == Work::Restore).filter_map(|beat| beat.parent).collect())
+}
+
+/// The oldest proved mark on a manifest, as far as it still announces something.
+async fn mark_on(repository: &Repository, marks: &Marks, manifest: &Sha256) -> Result<Option<PointMark>, Trouble> {
+    let proved = marks.proved(repository, manifest).await?;
+    let has_clock = repository.store().has_clock();
+    let standing = proved.into_iter().filter(|mark| mark.stands(repository));
+    let oldest = standing.min_by_key(|mark| (!mark.deleting, mark.since(has_clock)));
+    Ok(oldest.map(|mark| PointMark {
+        since: mark.since(has_clock),
+        reason: mark.note.reason,
+        asked: mark.note.asked,
+        deleting: mark.deleting,
+    }))
+}
+
+fn point(head: &Head, has_clock: bool) -> Point {
     let description = &head.description;
     Point {
         point: description.point.clone(),
@@ -62,48 +97,14 @@ fn point(head: &Head, marked: bool) -> Point {
         anchor: Anchor { sequence: head.sequence, sha256: head.name.sha256.to_string() },
         other: description.other.clone(),
         manifest: head.key.to_string(),
-        state: if marked { CopyState::Deleting } else { CopyState::Available },
+        state: CopyState::Available,
         incomplete_entries: 0,
         exclude: description.exclude.clone(),
         note: description.note.clone(),
         expires: description.expires,
-        stored_at: None,
-        live_bytes: None,
+        // File times of a directory prove nothing: a copied one has new ones.
+        stored_at: has_clock.then_some(head.modified),
+        live_bytes: Some(head.live_bytes),
         mark: None,
     }
-}
-
-/// What the newest manifest's ledger and drops say against the listing.
-pub fn chain_findings(target: &str, census: &Census) -> Vec<Finding> {
-    let Some(newest) = census.newest() else { return Vec::new() };
-    let present: HashSet<Sha256> = census
-        .listed
-        .iter()
-        .filter_map(|object| names::parse_manifest(object.key.as_str()))
-        .map(|name| name.sha256)
-        .collect();
-    let ledger: HashMap<Sha256, _> = newest.description.ledger.iter().map(|line| (line.sha256, line)).collect();
-    let finding = |object: String, problem: &str, points| Finding {
-        target: target.to_owned(),
-        object,
-        kind: "chain".to_owned(),
-        problem: problem.to_owned(),
-        points,
-        paths: Vec::new(),
-    };
-    let mut findings = Vec::new();
-    for line in &newest.description.ledger {
-        if !present.contains(&line.sha256) {
-            let problem = "the newest manifest says that this point is alive, and its manifest is gone";
-            findings.push(finding(line.manifest.clone(), problem, vec![line.point.clone()]));
-        }
-    }
-    for head in &census.heads {
-        // Made beside the newest one, it may have the same number and not be in its ledger.
-        if head.sequence < newest.sequence && !ledger.contains_key(&head.name.sha256) {
-            let problem = "the newest manifest does not know this older point: it was put back, or made beside it";
-            findings.push(finding(head.key.to_string(), problem, vec![head.description.point.clone()]));
-        }
-    }
-    findings
 }

@@ -169,6 +169,11 @@ impl Manifest {
         self.clear.maps.iter().chain(&self.clear.packs).map(|reference| u64::from(reference.size)).sum()
     }
 
+    /// How many bytes of them it uses.
+    pub fn live_bytes(&self) -> u64 {
+        self.clear.maps.iter().chain(&self.clear.packs).map(|reference| u64::from(reference.live)).sum()
+    }
+
     /// The stored bytes for the key that begins with `stem`, and their digest.
     ///
     /// # Panics

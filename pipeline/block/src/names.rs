@@ -25,6 +25,8 @@ pub const MAPS: &str = "maps/";
 pub const RUNS: &str = "runs/";
 /// Folder of the marks of a deleter.
 pub const MARKS: &str = "marks/";
+/// Folder of the reports of `verify`.
+pub const EVIDENCE: &str = "evidence/";
 /// Folder of the key slots.
 pub const KEYS: &str = "keys/";
 
@@ -78,6 +80,102 @@ pub fn heartbeat(source: &SourceName, run: &RunId, number: u64) -> Key {
 /// Key of a checkpoint.
 pub fn checkpoint(source: &SourceName, run: &RunId, number: u64) -> Key {
     key(format!("{RUNS}{source}/{run}/checkpoint-{number}"))
+}
+
+/// Key of a mark on the object of this digest.
+pub fn mark(object: &Sha256, random: [u8; 8]) -> Key {
+    key(format!("{MARKS}{object}-{}", to_hex(&random)))
+}
+
+/// Key of a companion of a mark.
+pub fn companion(mark: &Key, companion: Companion) -> Key {
+    key(format!("{mark}{}", companion.suffix()))
+}
+
+/// What stands beside a mark, under its name and a suffix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Companion {
+    /// The deletion has begun.
+    Deleting,
+    /// The mark was taken back.
+    Undone,
+}
+
+impl Companion {
+    const fn suffix(self) -> &'static str {
+        match self {
+            Self::Deleting => ".deleting",
+            Self::Undone => ".undone",
+        }
+    }
+}
+
+/// What the keys of a report's files begin with, whichever its time.
+pub fn evidence_prefix(number: u64) -> String {
+    format!("{EVIDENCE}{number:08}-")
+}
+
+/// Folder of a report.
+pub fn evidence(number: u64, at: Timestamp, random: [u8; 8]) -> String {
+    format!("{}{}-{}", evidence_prefix(number), at.compact(), to_hex(&random))
+}
+
+/// Key of a file of a report.
+pub fn evidence_file(folder: &str, name: &str) -> Key {
+    key(format!("{folder}/{name}"))
+}
+
+/// Reads the folder of a report: its number and time.
+pub fn parse_evidence(folder: &str) -> Option<(u64, Timestamp)> {
+    let (number, rest) = folder.strip_prefix(EVIDENCE)?.split_once('-')?;
+    let (time, random) = rest.split_once('-')?;
+    crate::digest::from_hex::<8>(random)?;
+    let is_number = number.len() >= 8 && number.bytes().all(|byte| byte.is_ascii_digit());
+    Some((number.parse().ok().filter(|_| is_number)?, Timestamp::from_compact(time).ok()?))
+}
+
+/// What a key under [`MARKS`] tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MarkName {
+    /// Digest of what is marked.
+    pub object: Sha256,
+    /// Which of the documents about it.
+    pub part: MarkPart,
+}
+
+/// One of the documents of a mark.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MarkPart {
+    /// The mark itself.
+    Mark,
+    /// A companion of the mark at this key.
+    Companion(Key, Companion),
+    /// A name that no writer of format 1 gives.
+    Strange,
+}
+
+/// Reads a key under [`MARKS`]; `None` when it names no object.
+pub fn parse_mark(text: &str) -> Option<MarkName> {
+    let (digest, rest) = text.strip_prefix(MARKS)?.split_at_checked(64)?;
+    let object = digest.parse().ok()?;
+    let is_mark = |rest: &str| rest.strip_prefix('-').is_some_and(|hex| crate::digest::from_hex::<8>(hex).is_some());
+    let companion = [Companion::Deleting, Companion::Undone]
+        .into_iter()
+        .find_map(|companion| Some((text.strip_suffix(companion.suffix())?, companion)));
+    let part = match companion {
+        _ if is_mark(rest) => MarkPart::Mark,
+        Some((mark, companion)) if rest.strip_suffix(companion.suffix()).is_some_and(is_mark) => {
+            MarkPart::Companion(Key::new(mark).ok()?, companion)
+        }
+        _ => MarkPart::Strange,
+    };
+    Some(MarkName { object, part })
+}
+
+/// The digest in the key of a manifest, map object or pack; `None` when it is the key of nothing that is marked.
+pub fn digest_of(key: &str) -> Option<Sha256> {
+    let of_manifest = || parse_manifest(key).map(|name| name.sha256);
+    parse_digest(PACKS, key).or_else(|| parse_digest(MAPS, key)).or_else(of_manifest)
 }
 
 /// What a manifest's key tells.
@@ -147,6 +245,40 @@ mod tests {
         assert_eq!(parse_heartbeat(heartbeat(&source, &run, 0).as_str()), Some((run.clone(), 0)));
         assert_eq!(parse_heartbeat(checkpoint(&source, &run, 3).as_str()), None);
         assert_eq!(parse_checkpoint(heartbeat(&source, &run, 3).as_str()), None);
+    }
+
+    #[test]
+    fn names_of_marks_read_back_and_others_are_strange() {
+        let object = Sha256::of(b"x");
+        let mark = mark(&object, [0xab; 8]);
+        let part = |text: &str| parse_mark(text).map(|name| (name.object == object, name.part));
+        assert_eq!(part(mark.as_str()), Some((true, MarkPart::Mark)));
+        for which in [Companion::Deleting, Companion::Undone] {
+            let beside = companion(&mark, which);
+            assert_eq!(part(beside.as_str()), Some((true, MarkPart::Companion(mark.clone(), which))));
+        }
+        for text in ["", "-", ".undone", "-ab.undone", "-abababababababab.other", "-abababababababab.undone.undone"] {
+            assert_eq!(part(&format!("{MARKS}{object}{text}")), Some((true, MarkPart::Strange)), "{text}");
+        }
+        assert_eq!(parse_mark("marks/x"), None);
+        let stem = manifest_stem(&"web".parse().unwrap(), Timestamp::from_seconds(0), [1; 8]);
+        for key in [pack(&object), map(&object), manifest(&stem, &object)] {
+            assert_eq!(digest_of(key.as_str()), Some(object));
+        }
+        assert_eq!(digest_of(mark.as_str()), None);
+    }
+
+    #[test]
+    fn folders_of_reports_read_back() {
+        let time = Timestamp::from_compact("20261120T020000Z").unwrap();
+        let folder = evidence(7, time, [0xab; 8]);
+        assert_eq!(folder, "evidence/00000007-20261120T020000Z-abababababababab");
+        assert_eq!(parse_evidence(&folder), Some((7, time)));
+        for wrong in
+            ["evidence/7-20261120T020000Z-abababababababab", "evidence/00000007-20261120T020000Z", "evidence/x"]
+        {
+            assert_eq!(parse_evidence(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! A manifest that is damaged, forged or unknown becomes a finding and hides no other. What is
 //! kept of each good one is its head: page lists stay on disk until somebody needs that point.
 
+use std::collections::HashSet;
+
 use dualsync_block_store::contract::{Key, ObjectInfo, StoreError};
 use dualsync_model::event::Finding;
 use dualsync_model::id::{PointId, SourceName};
@@ -34,6 +36,8 @@ pub struct Head {
     pub description: Description,
     /// Stored bytes of what it needs, itself included.
     pub stored_bytes: u64,
+    /// Of these, what it uses.
+    pub live_bytes: u64,
 }
 
 impl Head {
@@ -69,23 +73,48 @@ impl Census {
     /// # Errors
     /// Only when the store does not answer; what is damaged is a finding.
     pub async fn take(repository: &Repository) -> Result<Self, CensusError> {
-        let listed = repository.store().list(names::POINTS, None).await?;
+        Self::take_and_show(repository, &mut |_, _| {}).await
+    }
+
+    /// The same, and shows each good manifest in passing: all of them at once would take too much memory.
+    pub async fn take_and_show(
+        repository: &Repository,
+        show: &mut (dyn FnMut(&ManifestName, &Manifest) + Send),
+    ) -> Result<Self, CensusError> {
+        let mut listed = repository.store().list(names::POINTS, None).await?;
         let mut census = Self::default();
         for object in &listed {
-            census.look_at(repository, object).await?;
+            census.look_at(repository, object, show).await?;
+        }
+        // Deleted between the listing and the reading is not lost: a second listing tells.
+        if census.findings.iter().any(|finding| finding.kind == "missing") {
+            let again = repository.store().list(names::POINTS, None).await?;
+            let again: HashSet<Key> = again.into_iter().map(|object| object.key).collect();
+            let is_there = |key: &str| again.iter().any(|there| there.as_str() == key);
+            census.findings.retain(|finding| finding.kind != "missing" || is_there(&finding.object));
+            let read: HashSet<&Key> = census.heads.iter().map(|head| &head.key).collect();
+            listed.retain(|object| read.contains(&object.key) || again.contains(&object.key));
         }
         census.listed = listed;
         census.heads.sort_by(|a, b| (a.name.time, &a.key).cmp(&(b.name.time, &b.key)));
         Ok(census)
     }
 
-    async fn look_at(&mut self, repository: &Repository, object: &ObjectInfo) -> Result<(), CensusError> {
+    async fn look_at(
+        &mut self,
+        repository: &Repository,
+        object: &ObjectInfo,
+        show: &mut (dyn FnMut(&ManifestName, &Manifest) + Send),
+    ) -> Result<(), CensusError> {
         let Some(name) = names::parse_manifest(object.key.as_str()) else {
             self.findings.push(unexpected(repository.target(), &object.key));
             return Ok(());
         };
         match load(repository, &name, object.size).await {
-            Ok(manifest) => self.add(head(name, object, &manifest)),
+            Ok(manifest) => {
+                show(&name, &manifest);
+                self.add(head(name, object, &manifest));
+            }
             Err(error) if error.is_damage() => {
                 let point = PointId::new(name.source, name.time);
                 self.findings.push(error.finding(repository.target(), vec![point]));
@@ -161,6 +190,7 @@ fn head(name: ManifestName, object: &ObjectInfo, manifest: &Manifest) -> Head {
         predecessor: manifest.clear.predecessor,
         description: manifest.description.clone(),
         stored_bytes: manifest.stored_bytes() + object.size,
+        live_bytes: manifest.live_bytes() + object.size,
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use dualsync_block_store::contract::Store;
 use dualsync_model::PROTOCOL;
 use dualsync_model::event::{Event, Hello, Summary};
-use dualsync_model::job::{BackupTask, CheckTask, Job, Keys, RestoreTask, Shape, Task};
+use dualsync_model::job::{BackupTask, CheckTask, EvidenceTask, Job, Keys, RestoreTask, Shape, Task};
 use dualsync_model::outcome::Exit;
 use dualsync_model::secret::SecretRef;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _};
@@ -16,11 +16,13 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _};
 use crate::backup::{BackupError, Settings, backup};
 use crate::check::{Access, check};
 use crate::events::Events;
+use crate::evidence;
 use crate::fetch::sentence;
 use crate::init::{InitError, init};
 use crate::keyfile::{self, KeyFileError};
 use crate::list::list;
 use crate::probe::probe;
+use crate::prune::prune;
 use crate::repository::Repository;
 use crate::restore::{RestoreError, restore};
 use crate::tree::{restore_tree, tell_facts};
@@ -30,7 +32,7 @@ use crate::trouble::Trouble;
 const JOB_BYTES_MAX: u64 = 1 << 20;
 
 /// Every verb.
-pub const VERBS: [&str; 7] = ["init", "list", "backup", "facts", "restore", "check", "probe"];
+pub const VERBS: [&str; 9] = ["init", "list", "backup", "facts", "restore", "check", "probe", "prune", "evidence"];
 
 /// Runs one job; the last line of `events` carries the exit that comes back.
 pub async fn run(verb: &str, input: &mut (dyn AsyncBufRead + Unpin + Send), events: &Events) -> Exit {
@@ -108,7 +110,18 @@ async fn opened(
         Task::Restore(task) => bring_back(&repository, task, events).await,
         Task::Check(task) => look_over(&Access::Opened(repository), task, events).await,
         Task::Facts(task) => tell_facts(&repository, task, &job.state, events).await,
-        Task::Prune(_) | Task::Evidence(_) => Err(Trouble::usage("this release cannot do that yet")),
+        Task::Prune(task) => {
+            let pruned = prune(&repository, task, job.now, events).await?;
+            Ok(Summary { items: pruned.objects, objects: pruned.deleted_objects, ..summary(&repository) })
+        }
+        Task::Evidence(EvidenceTask::Put { report, folder }) => {
+            evidence::put(&repository, report, folder, events).await?;
+            Ok(Summary { items: 1, ..summary(&repository) })
+        }
+        Task::Evidence(EvidenceTask::List { folder }) => {
+            let (items, incomplete) = evidence::list(&repository, folder.as_deref(), events).await?;
+            Ok(Summary { items, incomplete, ..summary(&repository) })
+        }
         Task::Init(_) | Task::Probe(_) => Err(Trouble::usage("this verb opens no repository")),
     }
 }
@@ -233,12 +246,15 @@ impl From<BackupError> for Trouble {
     fn from(error: BackupError) -> Self {
         match error {
             BackupError::Compression(error) => Self::new(Exit::Usage, "usage", &error),
+            BackupError::Resend(_) => Self::new(Exit::Usage, "usage", &error),
             BackupError::Store(error) => error.into(),
             BackupError::Census(error) => error.into(),
             BackupError::Source(_) | BackupError::Work(_) => Self::new(Exit::Failed, "source", &error),
-            BackupError::Aborted(_) | BackupError::Marked { .. } | BackupError::TooSlow { .. } => {
-                Self::new(Exit::Failed, "aborted", &error)
-            }
+            BackupError::Marks(error) => error.into(),
+            BackupError::Aborted(_)
+            | BackupError::Marked { .. }
+            | BackupError::TooSlow { .. }
+            | BackupError::TooLate(_) => Self::new(Exit::Failed, "aborted", &error),
             BackupError::Parent(ref object) if object.is_damage() => Self::new(Exit::Damaged, "damaged", &error)
                 .with_hint("run `dualsync check` to see which points need the object"),
             BackupError::ReadBack(_) => Self::new(Exit::Failed, "store", &error)

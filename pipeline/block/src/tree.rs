@@ -16,6 +16,7 @@ use crate::facts::{FactsError, Question, facts};
 use crate::fetch::sentence;
 use crate::files::{FilesError, restore_files};
 use crate::image::{ImageOpenError, StoredImage};
+use crate::reading::Reading;
 use crate::repository::Repository;
 use crate::trouble::Trouble;
 use crate::view::Setup;
@@ -31,11 +32,14 @@ pub async fn tell_facts(
     events.progress().phase("verifying");
     let image = StoredImage::open(Arc::clone(repository), &task.point).await?;
     let setup = Setup::of_this_program(state, task.kernel_mount, Handle::current());
+    let reading = Reading::begin(repository, &task.point, image.sha256());
     let (point, slice, target) = (task.point.clone(), task.slice, repository.target().to_owned());
     let mut tell = teller(events);
     let outcome =
         on_own_thread(move || facts(image, &Question { point: &point, target: &target, slice }, &setup, &mut tell))
-            .await??;
+            .await;
+    reading.end().await;
+    let outcome = outcome??;
     if outcome.findings > 0 || outcome.damaged > 0 {
         let message = format!("{} damaged objects spoil {} entries", outcome.findings, outcome.damaged);
         return Err(Trouble::damaged(message));
@@ -61,9 +65,14 @@ pub async fn restore_tree(
         overwrite: task.overwrite,
         dry_run: task.dry_run,
     };
+    let reading = (!task.dry_run).then(|| Reading::begin(repository, &task.point, image.sha256()));
     let (point, target) = (task.point.clone(), repository.target().to_owned());
     let mut tell = teller(events);
-    let restored = on_own_thread(move || restore_files(image, &point, &target, extract, &setup, &mut tell)).await??;
+    let restored = on_own_thread(move || restore_files(image, &point, &target, extract, &setup, &mut tell)).await;
+    if let Some(reading) = reading {
+        reading.end().await;
+    }
+    let restored = restored??;
     if restored.findings > 0 || restored.damaged > 0 {
         let message =
             format!("{} damaged objects spoil {} entries; the rest is back", restored.findings, restored.damaged);
@@ -130,10 +139,13 @@ impl From<FactsError> for Trouble {
 
 impl From<FilesError> for Trouble {
     fn from(error: FilesError) -> Self {
+        if matches!(error, FilesError::Damaged { .. }) {
+            return Self::damaged(sentence(&error));
+        }
         let (exit, code) = match error {
             FilesError::Store { .. } => (Exit::Failed, "store"),
             FilesError::NothingMatches { .. } => (Exit::Usage, "usage"),
-            FilesError::Reader { .. } => (Exit::Failed, "image"),
+            FilesError::Reader { .. } | FilesError::Damaged { .. } => (Exit::Failed, "image"),
         };
         with_optional_hint(Self::new(exit, code, &error), error.hint())
     }

@@ -310,6 +310,20 @@ fn a_damaged_file_is_a_finding_and_the_rest_is_restored() {
 }
 
 #[test]
+fn damage_that_keeps_the_image_from_being_mounted_is_a_finding_and_the_cause() {
+    if !has_loop_devices() {
+        return;
+    }
+    let (folder, image) = stored_tree(&EXT4, 64);
+    let ask = Ask::new(&image, &folder.path().join("out"), &[]);
+    // The block with the superblock.
+    ask.faults.damaged.lock().unwrap().insert(0, "packs/aa/bad".to_owned());
+    let answer = ask.restore();
+    assert!(matches!(answer.outcome, Err(FilesError::Damaged { objects: 1, .. })), "{:?}", answer.outcome);
+    assert_eq!(answer.findings[0].object, "packs/aa/bad");
+}
+
+#[test]
 fn one_small_file_of_a_large_tree_costs_few_fetches() {
     if !has_loop_devices() {
         return;

@@ -144,8 +144,7 @@ impl Shop {
 
     async fn back_up_on(&self, store: Arc<dyn Store>, task: &BackupTask) -> (Result<Made, BackupError>, Lines) {
         let repository = self.try_open(store, &self.key).await.unwrap();
-        let settings =
-            Settings { buffers: 8, workers: 2, checkpoint_packs: 1, sparse_percent: 50, resend_bytes_max: u64::MAX };
+        let settings = Settings { buffers: 8, workers: 2, checkpoint_packs: 1 };
         let lines = Lines::default();
         let events = Events::new(Box::new(lines.clone()));
         let mut commands = &b"{\"command\":\"commit\"}\n"[..];
@@ -260,6 +259,10 @@ impl Store for Faulty {
 
     fn delete<'a>(&'a self, key: &'a Key) -> Answer<'a, ()> {
         self.memory.delete(key)
+    }
+
+    fn clear_leftovers(&self) -> Answer<'_, u64> {
+        self.memory.clear_leftovers()
     }
 
     fn put_if_absent<'a>(&'a self, key: &'a Key, body: Bytes, sha256: [u8; 32]) -> Answer<'a, bool> {

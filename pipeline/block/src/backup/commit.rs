@@ -1,8 +1,8 @@
 //! The commit: look at the marks again, write the manifest, read it back.
 //!
 //! Nothing that was marked for more than half the grace may be named, and the manifest is put
-//! within a quarter of the grace after that look, by the boot-time clock: so whatever a deleter
-//! still keeps when it lists the manifests is named in time, and what it has given up is not.
+//! within a quarter of the grace after that look, by the boot-time clock and the store's: so whatever a
+//! deleter still keeps when it lists the manifests is named in time, and what it has given up is not.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -13,7 +13,6 @@ use dualsync_block_store::contract::Key;
 use dualsync_model::event::{Committed, Event};
 use dualsync_model::job::{Anchor, BackupTask};
 use dualsync_model::time::Timestamp;
-use rustix::time::{ClockId, clock_gettime};
 
 use crate::backup::book::{Book, read_back};
 use crate::backup::{BackupError, Counts, Made, ledger};
@@ -22,8 +21,10 @@ use crate::digest::Sha256;
 use crate::events::Events;
 use crate::filesystem;
 use crate::format::manifest::BYTES_MAX;
+use crate::format::{DAY_S, marks::RUN_DAYS_MAX};
 use crate::manifest::{Clear, Description, Drop, LedgerLine, Manifest, SnapshotNote, Stats};
 use crate::marks::Marks;
+use crate::moment::Moment;
 use crate::names;
 use crate::points::{Census, load};
 use crate::repository::Repository;
@@ -42,6 +43,8 @@ pub(super) struct Commit<'a> {
     pub source: &'a Source,
     /// When the run began.
     pub started_at: Timestamp,
+    /// The same by other clocks, before it listed the marks for the first time.
+    pub began: Moment,
     /// What was counted.
     pub counts: Counts,
 }
@@ -53,11 +56,12 @@ impl Commit<'_> {
         let mut looks = 0;
         loop {
             looks += 1;
-            let looked_at = boot_seconds();
+            let looked = Moment::now(self.repository.store());
             // Other sources may have committed since the run began: the chain goes on from now.
             let census = Census::take(self.repository).await?;
             let marks = Marks::list(self.repository).await?;
             self.refuse_marked(book, &marks).await?;
+            self.refuse_late()?;
             let history = ledger::next(self.repository, &census, &marks).await;
             let manifest = self.manifest(book, &census, history, file_system.clone());
             let stem = names::manifest_stem(self.task.point.source(), self.task.point.time(), random_bytes()?);
@@ -65,7 +69,7 @@ impl Commit<'_> {
             let bytes = Bytes::from(bytes);
             self.try_reading(&manifest, &stem, &bytes)?;
             let window_s = self.task.grace_s / 4;
-            let Some(rest_s) = window_s.checked_sub(boot_seconds() - looked_at) else {
+            let Some(rest_s) = window_s.checked_sub(looked.elapsed_s(self.repository.store())) else {
                 if looks < LOOKS_MAX {
                     continue;
                 }
@@ -75,7 +79,7 @@ impl Commit<'_> {
             let made = self.made(book, bytes.len());
             self.put_in_time(&names::manifest(&stem, &sha256), bytes.clone(), sha256, rest).await?;
             // A host that slept meanwhile put it late: what it names must still not be about to go.
-            if boot_seconds() - looked_at > window_s {
+            if looked.elapsed_s(self.repository.store()) > window_s {
                 self.refuse_marked(book, &Marks::list(self.repository).await?).await?;
             }
             self.confirm(&stem, bytes, sha256, manifest.clear.sequence, events).await?;
@@ -124,10 +128,20 @@ impl Commit<'_> {
         Ok(())
     }
 
+    /// A mark that was put after the run began stays for at least 30 days, its traces too: until then the
+    /// look before the manifest sees it. After that nobody could tell that an object is gone.
+    fn refuse_late(&self) -> Result<(), BackupError> {
+        if self.began.elapsed_s(self.repository.store()) > u64::from(RUN_DAYS_MAX * DAY_S) {
+            return Err(BackupError::TooLate(RUN_DAYS_MAX));
+        }
+        Ok(())
+    }
+
     async fn refuse_marked(&self, book: &Book, marks: &Marks) -> Result<(), BackupError> {
         let named = book.map_references().into_iter().chain(book.uses.references());
-        for object in named.map(|reference| reference.sha256).filter(|object| marks.is_marked(object)) {
-            if let Some(age_s) = marks.age_s(self.repository, &object).await
+        let named: Vec<Sha256> = named.map(|reference| reference.sha256).collect();
+        for object in named {
+            if let Some(age_s) = marks.age_for_run_s(self.repository, &object, self.task.grace_s).await
                 && age_s > self.task.grace_s / 2
             {
                 return Err(BackupError::Marked { object, age_s });
@@ -217,8 +231,4 @@ impl Commit<'_> {
         }
         self.repository.cache().keep_only(&alive);
     }
-}
-
-fn boot_seconds() -> u64 {
-    u64::try_from(clock_gettime(ClockId::Boottime).tv_sec).unwrap_or(0)
 }

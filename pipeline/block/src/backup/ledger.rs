@@ -22,7 +22,8 @@ pub async fn next(repository: &Repository, census: &Census, marks: &Marks) -> (V
     for line in
         remembered.iter().filter(|line| !lines.contains_key(&(line.sequence, line.sha256))).cloned().collect::<Vec<_>>()
     {
-        match marks.deletion(repository, &line.sha256).await {
+        // A mark that cannot be read now is none: the next manifest records the drop.
+        match marks.deletion(repository, &line.sha256).await.unwrap_or(None) {
             Some(reason) => drops.push(Drop { point: line.point, sha256: line.sha256, reason }),
             None => drop(lines.insert((line.sequence, line.sha256), line)),
         }

@@ -9,7 +9,7 @@ mod book;
 mod commit;
 mod ledger;
 mod pass;
-mod run;
+pub(crate) mod run;
 mod stock;
 mod uses;
 mod worker;
@@ -18,8 +18,8 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use dualsync_block_store::contract::StoreError;
-use dualsync_model::event::{Event, Finding, Prepared};
-use dualsync_model::job::{Anchor, BackupTask, Command};
+use dualsync_model::event::{Event, Prepared};
+use dualsync_model::job::{BackupTask, Command, Resend};
 use dualsync_model::time::Timestamp;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _};
 
@@ -34,8 +34,10 @@ use crate::digest::Sha256;
 use crate::events::Events;
 use crate::ext4::Allocation;
 use crate::fetch::{ObjectError, sentence};
+use crate::history::rollback;
 use crate::manifest::Manifest;
 use crate::marks::Marks;
+use crate::moment::Moment;
 use crate::names;
 use crate::page::PageIndex;
 use crate::points::{Census, CensusError, Head, load};
@@ -52,25 +54,18 @@ pub struct Settings {
     pub workers: usize,
     /// Packs between two checkpoints.
     pub checkpoint_packs: u64,
-    /// A pack of which the point uses less than this share is not named: its blocks are sent again.
-    pub sparse_percent: u64,
-    /// Bytes of such blocks in one night.
-    pub resend_bytes_max: u64,
 }
 
 impl Settings {
     /// For this machine: within 256 MiB whatever the source.
     pub fn of_machine() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self {
-            buffers: 4,
-            workers: cores.clamp(1, 3),
-            checkpoint_packs: 64,
-            sparse_percent: 50,
-            resend_bytes_max: 16 << 30,
-        }
+        Self { buffers: 4, workers: cores.clamp(1, 3), checkpoint_packs: 64 }
     }
 }
+
+/// Above this share a run would send packs again that have hardly aged.
+const SPARSE_PERCENT_MAX: u8 = 90;
 
 /// Why there is no new copy.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +73,9 @@ pub enum BackupError {
     /// The setting is unknown.
     #[error(transparent)]
     Compression(#[from] UnknownCompression),
+    /// The share is none, or every pack would be left behind.
+    #[error("a pack cannot be left behind when less than {0} per cent of it is used: at most {SPARSE_PERCENT_MAX}")]
+    Resend(u8),
     /// The source cannot be read.
     #[error("cannot read the source")]
     Source(#[from] DeviceError),
@@ -102,6 +100,12 @@ pub enum BackupError {
     /// The points are not known.
     #[error(transparent)]
     Census(#[from] CensusError),
+    /// The marks are not known.
+    #[error("cannot read the marks")]
+    Marks(#[source] ObjectError),
+    /// Marks that were put after the run began may be cleared away by now.
+    #[error("the run took more than {0} days, longer than a deleter leaves its traces: run it again")]
+    TooLate(u32),
     /// No random bytes.
     #[error(transparent)]
     Random(#[from] NoRandomness),
@@ -183,7 +187,10 @@ pub async fn backup(
     commands: &mut (dyn AsyncBufRead + Unpin + Send),
 ) -> Result<Made, BackupError> {
     let compression: Compression = task.compression.parse()?;
-    let started_at = repository.store().now();
+    if task.resend.sparse_percent > SPARSE_PERCENT_MAX {
+        return Err(BackupError::Resend(task.resend.sparse_percent));
+    }
+    let (started_at, began) = (repository.store().now(), Moment::now(repository.store()));
     events.progress().phase("preparing");
     let source = Arc::new(Source::open(&task.snapshot.device, task.snapshot.is_device)?);
     let ground = survey(&repository, task, events).await?;
@@ -225,9 +232,10 @@ pub async fn backup(
             .carry_out(again, Plan::Everything { extra: None }, workers)
             .await?;
     }
-    resend_sparse(&repository, &mut book, &mut run, &mut counts, settings, |book| shared(None, book), workers).await?;
+    resend_sparse(&repository, &mut book, &mut run, &mut counts, task.resend, |book| shared(None, book), workers)
+        .await?;
     source.check_size()?;
-    for index in book.pages_of_sparse_maps(settings.sparse_percent) {
+    for index in book.pages_of_sparse_maps(task.resend.sparse_percent.into()) {
         book.rewrite(index).await?;
     }
     book.put_map().await?;
@@ -237,7 +245,7 @@ pub async fn backup(
     events.progress().phase("waiting");
     wait_for_commit(&repository, &mut run, commands).await?;
     events.progress().phase("committing");
-    let maker = commit::Commit { repository: &repository, task, source: &source, started_at, counts };
+    let maker = commit::Commit { repository: &repository, task, source: &source, started_at, began, counts };
     maker.put(&book, events).await
 }
 
@@ -247,12 +255,13 @@ async fn survey(repository: &Repository, task: &BackupTask, events: &Events) -> 
     for finding in &census.findings {
         events.warn("damaged", format!("'{}': {}", finding.object, finding.problem));
     }
-    if let Some(finding) = rollback(repository.target(), &census, task.remembered.as_ref()) {
+    let marks = Marks::list(repository).await?;
+    let older = rollback(repository, &census, &marks, task.remembered.as_ref()).await.map_err(BackupError::Marks)?;
+    if let Some(finding) = older {
         events.warn("rollback", finding.problem.clone());
         events.say(&Event::Finding(finding));
     }
-    let marks = Marks::list(repository).await?;
-    let parent = match parent_of(&census, &marks, task) {
+    let parent = match parent_of(repository, &census, &marks, task).await? {
         None => None,
         Some(head) => {
             let manifest = load(repository, &head.name, head.size).await.map_err(BackupError::Parent)?;
@@ -263,42 +272,23 @@ async fn survey(repository: &Repository, task: &BackupTask, events: &Events) -> 
 }
 
 /// The newest point of the source that is not about to go.
-fn parent_of<'a>(census: &'a Census, marks: &Marks, task: &BackupTask) -> Option<&'a Head> {
-    census
-        .heads
-        .iter()
-        .filter(|head| head.name.source == *task.point.source() && !marks.is_marked(&head.name.sha256))
-        .max_by_key(|head| (head.sequence, head.name.time))
-}
-
-/// What to say when the store is older than the host remembers, or another history: a sequence that
-/// has grown proves nothing, since another host may have gone on from a store that was set back.
-fn rollback(target: &str, census: &Census, remembered: Option<&Anchor>) -> Option<Finding> {
-    let remembered = remembered?;
-    let newest = census.newest();
-    let is_it = |sha256: &Sha256| sha256.to_string() == remembered.sha256;
-    let is_known = |head: &Head| {
-        let said = &head.description;
-        is_it(&head.name.sha256)
-            || head.predecessor.as_ref().is_some_and(is_it)
-            || said.ledger.iter().any(|line| is_it(&line.sha256))
-            || said.drops.iter().any(|left| is_it(&left.sha256))
-    };
-    let sequence = newest.map_or(0, |head| head.sequence);
-    if sequence >= remembered.sequence && census.heads.iter().any(is_known) {
-        return None;
+///
+/// Only a proved mark counts here: a false one must not make the run send everything.
+async fn parent_of<'a>(
+    repository: &Repository,
+    census: &'a Census,
+    marks: &Marks,
+    task: &BackupTask,
+) -> Result<Option<&'a Head>, BackupError> {
+    let mut heads: Vec<_> = census.heads.iter().filter(|head| head.name.source == *task.point.source()).collect();
+    heads.sort_by_key(|head| std::cmp::Reverse((head.sequence, head.name.time)));
+    for head in heads {
+        let proved = marks.proved(repository, &head.name.sha256).await.map_err(BackupError::Marks)?;
+        if !proved.iter().any(|mark| mark.stands(repository)) {
+            return Ok(Some(head));
+        }
     }
-    Some(Finding {
-        target: target.to_owned(),
-        object: newest.map_or_else(|| names::POINTS.to_owned(), |head| head.key.to_string()),
-        kind: "rollback".to_owned(),
-        problem: format!(
-            "the store's newest manifest has sequence {sequence}; sequence {} ({}), which this host remembers, is not in its history",
-            remembered.sequence, remembered.sha256
-        ),
-        points: Vec::new(),
-        paths: Vec::new(),
-    })
+    Ok(None)
 }
 
 type Extra = Option<(crate::pagetable::PageTable, u64)>;
@@ -321,7 +311,12 @@ async fn begin(
     let mut banned = stock.lost(known.into_iter().flatten());
     warn_of_lost(&banned, events);
     let references = known.into_iter().flatten().flat_map(|clear| clear.packs.iter().chain(&clear.maps));
-    banned.extend(references.map(|reference| reference.sha256).filter(|object| ground.marks.is_marked(object)));
+    let named: HashSet<Sha256> = references.map(|reference| reference.sha256).collect();
+    for object in named {
+        if ground.marks.age_for_run_s(repository, &object, task.grace_s).await.is_some() {
+            banned.insert(object);
+        }
+    }
     let blocks_of = |bytes: u64| bytes.div_ceil(block_bytes);
     let pages = parent.map(|(_, manifest)| (&manifest.pages, blocks_of(manifest.description.source_bytes)));
     let mut book = Book::new(Arc::clone(repository), blocks_of(source.size_bytes()), pages, Arc::new(banned));
@@ -375,11 +370,11 @@ async fn resend_sparse(
     book: &mut Book,
     run: &mut Run,
     counts: &mut Counts,
-    settings: Settings,
+    resend: Resend,
     shared: impl Fn(&Book) -> Shared,
     workers: usize,
 ) -> Result<(), BackupError> {
-    let sparse = book.uses.sparse(settings.sparse_percent, settings.resend_bytes_max);
+    let sparse = book.uses.sparse(resend.sparse_percent.into(), resend.bytes_max);
     let sparse: HashSet<Sha256> =
         sparse.into_iter().map(|reference| reference.sha256).filter(|pack| !book.stored.contains(pack)).collect();
     if sparse.is_empty() {

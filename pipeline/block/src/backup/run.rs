@@ -16,9 +16,10 @@ use tokio::time::Instant;
 
 use crate::backup::BackupError;
 use crate::backup::book::Book;
-use crate::checkpoint::{Checkpoint, CheckpointNote, Heartbeat};
+use crate::checkpoint::{Checkpoint, CheckpointNote};
 use crate::digest::Sha256;
 use crate::events::Progress;
+use crate::heartbeat::{Heartbeat, Work};
 use crate::manifest::{Clear, Description};
 use crate::names;
 use crate::page::PageIndex;
@@ -28,7 +29,7 @@ use crate::repository::Repository;
 /// Between two heartbeats.
 const HEARTBEAT: Duration = Duration::from_hours(1);
 /// A checkpoint older than this is not used: its objects may have been cleared away.
-const CHECKPOINT_AGE_MAX_S: i64 = 7 * 86_400;
+pub(crate) const CHECKPOINT_AGE_MAX_S: i64 = 7 * 86_400;
 
 /// What a run is to do.
 pub struct RunPlan {
@@ -82,12 +83,14 @@ impl Run {
     /// Puts a heartbeat.
     pub async fn heartbeat(&mut self, repository: &Repository) -> Result<(), StoreError> {
         let heartbeat = Heartbeat {
+            work: Work::Backup,
             point: self.plan.point.clone(),
             run: self.plan.id.clone(),
             number: self.heartbeats,
             parent: self.plan.parent,
             started_at: self.plan.started_at,
             at: repository.store().now(),
+            ended: false,
         };
         let key = names::heartbeat(self.plan.point.source(), &self.plan.id, self.heartbeats);
         repository.put_document(&key, &heartbeat).await?;

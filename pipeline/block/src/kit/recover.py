@@ -268,8 +268,20 @@ def points(repository):
                 sequence, body, pages = repository.manifest(key)
                 found.append((sequence, body["point"], key, body, pages))
             except (Damage, ValueError, KeyError, IndexError, struct.error) as error:
-                bad.append("%s manifest: %s: %s" % (getattr(error, "word", "damaged"), key, error))
+                bad.append(problem(error, "manifest %s" % key))
     return sorted(found, key=lambda point: point[0]), bad
+
+
+def problem(error, what):
+    """A line for people that begins with what kind of problem it is."""
+    return "%s: %s: %s" % (getattr(error, "word", Damage.word), what, error)
+
+
+def exit_code(problems):
+    """21 for damage; 1 where all that is wrong is that this program is too old."""
+    if not problems:
+        return 0
+    return 1 if all(line.startswith(Later.word) for line in problems) else 21
 
 
 def restore(repository, body, pages, to):
@@ -285,7 +297,7 @@ def restore(repository, body, pages, to):
                 for place in where:
                     page = parse_page(maps.record(*place), index, page) if place else []
             except (Damage, struct.error, IndexError) as error:
-                problems.append("blocks %d and up to 1023 more: %s" % (index * BLOCKS_PER_PAGE, error))
+                problems.append(problem(error, "blocks %d and up to 1023 more" % (index * BLOCKS_PER_PAGE)))
                 continue
             for position, block in enumerate(page):
                 if block is None:
@@ -296,7 +308,7 @@ def restore(repository, body, pages, to):
                     if len(plain) != min(block_bytes, size - number * block_bytes):
                         raise Damage("a block has the wrong length")
                 except (Damage, struct.error) as error:
-                    problems.append("block %d: %s" % (number, error))
+                    problems.append(problem(error, "block %d" % number))
                     continue
                 out.seek(number * block_bytes)
                 out.write(plain)
@@ -324,14 +336,16 @@ def main():
     options = parser.parse_args()
     repository = Repository(options.repo, read_key(options.identity))
     found, bad = points(repository)
-    bad = ["damaged: %s" % problem for problem in repository.problems] + bad
-    for problem in bad:
-        print(problem, file=sys.stderr)
+    bad = ["damaged: %s" % line for line in repository.problems] + bad
+    for line in bad:
+        print(line, file=sys.stderr)
     if options.list or not options.to:
         for sequence, point, key, body, _ in found:
             print("%s  %d bytes  sequence %d  %s" % (point, body["source_bytes"], sequence, key))
-        sys.exit(21 if bad else 0)
+        sys.exit(exit_code(bad))
     wanted = [p for p in found if options.point in (None, p[1])]
+    if not wanted and any(line.startswith(Later.word) for line in bad):
+        sys.exit("the manifests that are there are of a later format: use a newer recover.py")
     if not wanted:
         sys.exit("there is no such point; use --list")
     if options.point is None and len({p[1].split("@")[0] for p in wanted}) > 1:
@@ -341,10 +355,10 @@ def main():
         problems = restore(repository, body, pages, options.to)
     except FileExistsError:
         sys.exit("%s exists; it is not overwritten" % options.to)
-    for problem in problems:
-        print("damaged: %s" % problem, file=sys.stderr)
+    for line in problems:
+        print(line, file=sys.stderr)
     print("%s restored to %s, %d bytes, %d problems" % (point, options.to, body["source_bytes"], len(problems)))
-    sys.exit(21 if problems or repository.problems else 0)
+    sys.exit(exit_code(problems + ["damaged: %s" % line for line in repository.problems]))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ use crate::device::DeviceError;
 use crate::events::Events;
 use crate::fetch::ObjectError;
 use crate::image::{ImageOpenError, open_manifest};
+use crate::reading::Reading;
 use crate::repository::Repository;
 use crate::restore::image::ImageRestore;
 use crate::restore::sink::{Sink, SinkError};
@@ -96,7 +97,7 @@ pub async fn restore(
     if task.shape == Shape::Tree {
         return Err(RestoreError::Tree);
     }
-    let manifest = open_manifest(&repository, &task.point).await?;
+    let (sha256, manifest) = open_manifest(&repository, &task.point).await?;
     let size_bytes = manifest.description.source_bytes;
     if task.dry_run {
         let packs: u64 = manifest.clear.packs.iter().map(|reference| u64::from(reference.live)).sum();
@@ -109,5 +110,8 @@ pub async fn restore(
         return Ok(Restored { blocks: 0, bytes: size_bytes, damaged: 0 });
     }
     let sink = Sink::open(&task.to, task.shape, size_bytes, task.resume, task.overwrite)?;
-    ImageRestore::new(repository, manifest, task, Arc::new(sink), events).run().await
+    let reading = Reading::begin(&repository, &task.point, sha256);
+    let restored = ImageRestore::new(repository, manifest, task, Arc::new(sink), events).run().await;
+    reading.end().await;
+    restored
 }

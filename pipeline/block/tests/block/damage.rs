@@ -186,7 +186,7 @@ async fn a_forged_mark_drops_no_point() {
     shop.memory.remove(&first.parse().unwrap());
     let digest = first.rsplit_once('-').unwrap().1;
     for suffix in ["", ".deleting"] {
-        shop.memory.replace(format!("marks/{digest}{suffix}").parse().unwrap(), "{}".into());
+        shop.memory.replace(format!("marks/{digest}-0101010101010101{suffix}").parse().unwrap(), "{}".into());
     }
     shop.night(3, &nights.bytes[1]).await;
     assert_eq!(shop.list().await.0.unwrap().findings, 1, "the loss stays visible");

@@ -11,6 +11,14 @@ mod walk;
 
 mod nights;
 
+mod prune;
+
+mod refusals;
+
+mod evidence;
+
+mod churn;
+
 mod faults;
 
 mod damage;

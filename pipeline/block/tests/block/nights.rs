@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use crate::support::{BLOCK, FIRST_NIGHT, Workshop, events, noise, restore_task, settings, task};
 use dualsync_block::backup::{BackupError, backup};
+use dualsync_block::marks::MarkNote;
+use dualsync_block::names::{self, Companion};
 use dualsync_block::restore::{RestoreError, restore, sink::SinkError};
 use dualsync_model::event::Event;
 use dualsync_model::job::{Anchor, Depth};
@@ -96,24 +98,80 @@ async fn a_pack_of_which_less_than_half_is_used_is_left_behind() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_marked_is_named_again() {
     let shop = Workshop::new().await;
+    shop.begin_night(1);
     let bytes = noise(30 * BLOCK, 1);
     shop.night(1, &bytes).await;
-    let clear = shop.clear(1);
-    for object in clear.packs.iter().chain(&clear.maps) {
-        shop.memory.replace(format!("marks/{}", object.sha256).parse().unwrap(), "{}".into());
+    let objects = |night| {
+        let clear = shop.clear(night);
+        let packs = clear.packs.iter().map(|reference| names::pack(&reference.sha256));
+        packs.chain(clear.maps.iter().map(|reference| names::map(&reference.sha256))).collect::<Vec<_>>()
+    };
+    let first = objects(1);
+    // By its name alone: whatever it is, the run is careful.
+    for object in &first {
+        let mark = names::mark(&names::digest_of(object.as_str()).unwrap(), [1; 8]);
+        shop.memory.replace(mark.clone(), "{}".into());
+        // A false word that it was taken back changes nothing.
+        shop.memory.replace(names::companion(&mark, Companion::Undone), "{}".into());
     }
     shop.night(2, &bytes).await;
-    let named = shop.clear(2);
-    let mut all = named.packs.iter().chain(&named.maps);
-    assert!(all.all(|new| !clear.packs.iter().chain(&clear.maps).any(|old| old.sha256 == new.sha256)));
+    let second = objects(2);
+    assert!(second.iter().all(|new| !first.contains(new)));
     assert!(shop.restored(2).await == bytes);
-    // Taken back, it may be named.
-    for object in named.packs.iter().chain(&named.maps) {
-        for suffix in ["", ".undone"] {
-            shop.memory.replace(format!("marks/{}{suffix}", object.sha256).parse().unwrap(), "{}".into());
-        }
+    // Taken back by somebody who holds the key, it may be named.
+    for object in &second {
+        shop.mark(object.as_str(), &[Companion::Undone]).await;
     }
     assert!(shop.night(3, &bytes).await.added_bytes < BLOCK as u64);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_no_deleter_gives_is_taken_for_the_worst() {
+    let shop = Workshop::new().await;
+    let bytes = noise(30 * BLOCK, 1);
+    shop.night(1, &bytes).await;
+    let pack = shop.clear(1).packs[0].sha256;
+    shop.memory.replace(format!("marks/{pack}").parse().unwrap(), "{}".into());
+    shop.night(2, &bytes).await;
+    assert!(shop.clear(2).packs.iter().all(|reference| reference.sha256 != pack));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mark_on_a_point_takes_it_away_as_a_parent_only_when_it_proves_itself() {
+    let shop = Workshop::new().await;
+    shop.begin_night(1);
+    let bytes = noise(30 * BLOCK, 1);
+    shop.night(1, &bytes).await;
+    let digest = names::digest_of(&shop.manifest(1)).unwrap();
+    shop.memory.replace(names::mark(&digest, [1; 8]), "{}".into());
+    assert!(shop.night(2, &bytes).await.added_bytes < BLOCK as u64, "a false mark costs nothing");
+    for night in [1, 2] {
+        shop.mark(&shop.manifest(night), &[]).await;
+    }
+    shop.night(3, &bytes).await;
+    let parent_of = |night: u32| shop.heartbeat(&format!("runs/web/{night:016x}/0")).parent;
+    assert_eq!((parent_of(2), parent_of(3)), (Some(digest), None), "what may go is no parent");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mark_that_was_taken_back_too_late_still_warns() {
+    for (hours, is_believed) in [(17, true), (23, false)] {
+        let shop = Workshop::new().await;
+        shop.begin_night(1);
+        let bytes = noise(30 * BLOCK, 1);
+        shop.night(1, &bytes).await;
+        let pack = names::pack(&shop.clear(1).packs[0].sha256);
+        shop.mark(pack.as_str(), &[]).await;
+        let mark = names::mark(&names::digest_of(pack.as_str()).unwrap(), [7; 8]);
+        let said = shop.memory.peek(&mark).unwrap();
+        let note: MarkNote = serde_json::from_slice(&said).unwrap();
+        shop.pass_hours(hours);
+        let undone = names::companion(&mark, Companion::Undone);
+        shop.open().await.put_document(&undone, &MarkNote { at: Some(shop.store.now()), ..note }).await.unwrap();
+        shop.night(2, &bytes).await;
+        let is_named = shop.clear(2).packs.iter().any(|reference| names::pack(&reference.sha256) == pack);
+        assert_eq!(is_named, is_believed, "after {hours} h");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -135,7 +193,7 @@ async fn what_is_marked_too_long_while_a_run_waits_stops_the_commit() {
         while !lines.all().iter().any(|event| matches!(event, Event::Prepared(_))) {
             tokio::task::yield_now().await;
         }
-        shop.memory.replace(format!("marks/{pack}").parse().unwrap(), "{}".into());
+        shop.memory.replace(names::mark(&pack, [1; 8]), "{}".into());
         shop.memory.set_now(Timestamp::from_seconds(FIRST_NIGHT + age_s));
         commander.write_all(b"{\"command\":\"commit\"}\n").await.unwrap();
         let made = run.await.unwrap();

@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use dualsync_model::event::{Event, Summary};
+use dualsync_model::event::{Event, RetiredAction, Summary};
 use serde_json::{Value, json};
 
 use crate::machine::{LoopDevice, Mounted, has_loop_devices, has_programs, image};
@@ -156,6 +156,81 @@ fn recover_py_tells_damage_and_brings_the_rest_back() {
     assert!(events.iter().any(|event| matches!(event, Event::Finding(_))));
     let (exit, _) = site.run(&json!({"verb": "check", "depth": "objects"}));
     assert_eq!(exit, 21);
+}
+
+#[test]
+fn recover_py_tells_a_later_format_from_damage() {
+    let site = Site::new();
+    let source = site.source(1, 4);
+    site.done(&json!({"verb": "init", "block_bytes": 65536}));
+    site.done(&site.backup(&source, false));
+    let folder = site.path("nas/web-01/points/web");
+    let manifest = fs::read_dir(&folder).unwrap().next().unwrap().unwrap().path();
+    let mut later = fs::read(&manifest).unwrap();
+    later[8] = 2;
+    let name = manifest.file_name().unwrap().to_str().unwrap();
+    let stem = name.rsplit_once('-').unwrap().0;
+    fs::write(folder.join(format!("{stem}-{}", dualsync_block::digest::Sha256::of(&later))), later).unwrap();
+    let check = |output: std::process::Output, exit: i32, word: &str| {
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(exit), "{told}");
+        assert!(told.contains(word) && !told.contains("damaged"), "{told}");
+    };
+    check(recover(&site, &["--list"]), 1, "of a later format");
+    check(recover(&site, &["--to", site.path("recovered.img").to_str().unwrap()]), 0, "of a later format");
+    assert!(same(&source, &site.path("recovered.img")));
+    fs::remove_file(&manifest).unwrap();
+    check(recover(&site, &["--to", site.path("none.img").to_str().unwrap()]), 1, "use a newer recover.py");
+}
+
+#[test]
+fn prune_and_evidence_work_over_the_pipes_on_a_directory() {
+    let site = Site::new();
+    let source = site.source(1, 4);
+    site.done(&json!({"verb": "init", "block_bytes": 65536}));
+    for (point, run) in [(POINT, "0000000000000001"), ("web@20261121T020000Z", "0000000000000002")] {
+        let mut task = site.backup(&source, false);
+        (task["point"], task["run"]) = (json!(point), json!(run));
+        site.done(&task);
+    }
+    let (_, events) = site.run(&json!({"verb": "list"}));
+    let old = events.into_iter().find_map(|event| if let Event::Point(point) = event { Some(*point) } else { None });
+    let old = old.unwrap();
+    assert!(old.stored_at.is_none() && old.live_bytes.is_some(), "a directory has no clock");
+    let leaving = json!({"point": old.point, "manifest": old.manifest, "sha256": old.anchor.sha256, "reason": "old"});
+    let prune = |now: &str| {
+        let mut job = site.job(&json!({"verb": "prune", "drop": [leaving], "sweep": true, "grace_s": 86400}));
+        job["now"] = json!(now);
+        let (exit, events) = run("prune", &job);
+        assert_eq!(exit, 0, "{events:?}");
+        let retired =
+            events.into_iter().find_map(|event| if let Event::Retired(told) = event { Some(told) } else { None });
+        retired.unwrap().action
+    };
+    assert_eq!(prune("2026-11-22T02:00:00Z"), RetiredAction::Marked);
+    assert_eq!(prune("2026-11-22T12:00:00Z"), RetiredAction::Waiting);
+    let leftover = site.path("nas/web-01/packs/.tmp-0123456789abcdef");
+    let file = File::create(&leftover).unwrap();
+    file.set_modified(std::time::SystemTime::now() - std::time::Duration::from_hours(49)).unwrap();
+    drop(file);
+    assert_eq!(prune("2026-11-23T02:00:01Z"), RetiredAction::Deleted);
+    assert!(!leftover.exists());
+    assert_eq!(site.done(&json!({"verb": "list"})).items, 1);
+    assert_eq!(site.done(&json!({"verb": "check", "depth": "objects"})).incomplete, 0);
+
+    let report = site.path("report");
+    fs::create_dir(&report).unwrap();
+    for name in ["report.json", "report.txt", "report.html"] {
+        fs::write(report.join(name), "{}").unwrap();
+    }
+    let sha256 = dualsync_block::digest::Sha256::of(b"{}").to_string();
+    let put = json!({"verb": "evidence", "act": "put", "number": 1, "at": "2026-11-23T03:00:00Z", "sha256": sha256,
+                     "folder": report});
+    site.done(&put);
+    site.done(&put);
+    let back = site.path("back");
+    assert_eq!(site.done(&json!({"verb": "evidence", "act": "list", "folder": back})).items, 1);
+    assert_eq!(fs::read(back.join("1/report.json")).unwrap(), b"{}");
 }
 
 fn packs(site: &Site) -> Vec<PathBuf> {

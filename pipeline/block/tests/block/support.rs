@@ -7,19 +7,24 @@ use std::sync::{Arc, Mutex};
 use dualsync_block::backup::{BackupError, Made, Settings, backup};
 use dualsync_block::check::{Access, Checked, check};
 use dualsync_block::events::Events;
+use dualsync_block::heartbeat::Heartbeat;
 use dualsync_block::init::init;
 use dualsync_block::keyfile;
 use dualsync_block::list::{Listed, list};
 use dualsync_block::manifest::Clear;
 use dualsync_block::marks::MarkNote;
+use dualsync_block::names::{self, Companion};
+use dualsync_block::prune::{PruneError, prune};
 use dualsync_block::repository::Repository;
 use dualsync_block::restore::{RestoreError, Restored, restore};
 use dualsync_block::trouble::Trouble;
 use dualsync_block_store::contract::Store;
 use dualsync_block_store::memory::MemoryStore;
-use dualsync_model::event::{Event, Finding, Point};
+use dualsync_model::event::{Event, Finding, Point, Pruned, RetiredAction};
 use dualsync_model::id::{PointId, RunId};
-use dualsync_model::job::{BackupTask, CheckTask, Class, Depth, InitTask, RestoreTask, Shape, Snapshot};
+use dualsync_model::job::{
+    BackupTask, CheckTask, Class, Depth, InitTask, Leaving, PruneTask, RestoreTask, Shape, Snapshot,
+};
 use dualsync_model::secret::SecretRef;
 use dualsync_model::time::Timestamp;
 
@@ -66,6 +71,15 @@ impl Lines {
         self.all().into_iter().filter_map(point).collect()
     }
 
+    /// What became of each copy, by its night.
+    pub fn retired(&self) -> Vec<(u32, RetiredAction)> {
+        let night = |point: &PointId| u32::try_from((point.time().seconds() - FIRST_NIGHT) / 86_400).unwrap();
+        let retired = |event| {
+            if let Event::Retired(told) = event { Some((night(&told.point), told.action)) } else { None }
+        };
+        self.all().into_iter().filter_map(retired).collect()
+    }
+
     pub fn warnings(&self) -> Vec<String> {
         let code = |event| if let Event::Warning(warning) = event { Some(warning.code) } else { None };
         self.all().into_iter().filter_map(code).collect()
@@ -80,7 +94,7 @@ pub fn events() -> (Events, Lines) {
 /// Limits that small sources reach. The store in memory keeps the buffers it is given, so there are
 /// enough of them; that a few suffice is tested on a directory.
 pub fn settings() -> Settings {
-    Settings { buffers: 1000, workers: 2, checkpoint_packs: 1, sparse_percent: 50, resend_bytes_max: u64::MAX }
+    Settings { buffers: 1000, workers: 2, checkpoint_packs: 1 }
 }
 
 /// Everything one repository needs.
@@ -177,13 +191,17 @@ impl Workshop {
 
     /// A copy of the whole repository, to be damaged: same key, its own store and caches.
     pub fn fork(&self) -> Self {
-        let memory = Arc::new(MemoryStore::new(Timestamp::from_seconds(FIRST_NIGHT)));
-        for key in self.memory.keys() {
-            memory.replace(key.clone(), self.memory.peek(&key).unwrap());
-        }
+        let memory = Arc::new(self.memory.fork());
         let folder = tempfile::tempdir().unwrap();
         let store = Arc::clone(&memory) as Arc<dyn Store>;
         Self { folder, memory, store, key: self.key.clone() }
+    }
+
+    /// The same at another time.
+    pub fn fork_at(&self, now: Timestamp) -> Self {
+        let fork = self.fork();
+        fork.memory.set_now(now);
+        fork
     }
 
     /// What the manifest of a night names in clear.
@@ -193,16 +211,60 @@ impl Workshop {
         Clear::read(&self.memory.peek(&key).unwrap()).unwrap().0
     }
 
+    /// Marks an object as a deleter does, with these companions.
+    pub async fn mark(&self, key: &str, companions: &[Companion]) {
+        let repository = self.open().await;
+        let mark = names::mark(&names::digest_of(key).unwrap(), [7; 8]);
+        let marked_at = self.store.now();
+        let note =
+            MarkNote { object: key.to_owned(), marked_at, reason: "left the contract".into(), asked: false, at: None };
+        repository.put_document(&mark, &note).await.unwrap();
+        for companion in companions {
+            let note = MarkNote { at: Some(marked_at), ..note.clone() };
+            repository.put_document(&names::companion(&mark, *companion), &note).await.unwrap();
+        }
+    }
+
     /// Leaves the marks that a deleter leaves of an object it deleted.
     pub async fn mark_deleted(&self, key: &str) {
+        self.mark(key, &[Companion::Deleting]).await;
+    }
+
+    /// What leaves: the copies of these nights, by the rule.
+    pub fn leaving(&self, nights: &[u32]) -> Vec<Leaving> {
+        let leave = |night: &u32| {
+            let manifest = self.manifest(*night);
+            let sha256 = manifest.rsplit_once('-').unwrap().1.to_owned();
+            Leaving { point: point(*night), manifest, sha256, reason: "left the rule".to_owned(), asked: false }
+        };
+        nights.iter().map(leave).collect()
+    }
+
+    /// Key of the manifest of a night.
+    pub fn manifest(&self, night: u32) -> String {
+        let prefix = format!("points/web/{}", point(night).time().compact());
+        self.keys(&prefix).pop().unwrap()
+    }
+
+    pub async fn prune(&self, task: &PruneTask) -> (Result<Pruned, PruneError>, Lines) {
+        let (events, lines) = events();
         let repository = self.open().await;
-        let digest = key.rsplit_once('-').unwrap().1;
-        for suffix in ["", ".deleting"] {
-            let mark = format!("marks/{digest}{suffix}").parse().unwrap();
-            let marked_at = Timestamp::from_seconds(FIRST_NIGHT);
-            let note = MarkNote { object: key.to_owned(), marked_at, reason: "left the contract".to_owned() };
-            repository.put_document(&mark, &note).await.unwrap();
-        }
+        (prune(&repository, task, self.store.now(), &events).await, lines)
+    }
+
+    /// Moves the store's clock on.
+    pub fn pass_hours(&self, hours: i64) {
+        self.memory.set_now(self.store.now().plus_seconds(hours * 3600));
+    }
+
+    /// Sets the store's clock to two in the morning of a night.
+    pub fn begin_night(&self, night: u32) {
+        self.memory.set_now(point(night).time());
+    }
+
+    /// What a stored heartbeat says.
+    pub fn heartbeat(&self, key: &str) -> Heartbeat {
+        serde_json::from_slice(&self.memory.peek(&key.parse().unwrap()).unwrap()).unwrap()
     }
 
     /// Keys that begin with `folder`.
@@ -240,6 +302,11 @@ pub fn task(night: u32, source: &Path) -> BackupTask {
         resend: dualsync_model::job::Resend::default(),
         point,
     }
+}
+
+/// A prune that deletes, with a grace of a day.
+pub fn sweep(drop: Vec<Leaving>) -> PruneTask {
+    PruneTask { drop, sweep: true, grace_s: 86_400, ..PruneTask::default() }
 }
 
 pub fn restore_task(night: u32, to: &Path) -> RestoreTask {

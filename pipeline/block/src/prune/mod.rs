@@ -1,0 +1,195 @@
+//! `prune`: marks what may go, takes marks back, deletes what was marked for a grace.
+//!
+//! docs/decisions/0006-deleting.md has the order of the steps and the proof that no manifest names a
+//! deleted object, whatever runs, restores and other deleters do meanwhile. Only manifests are read to know what
+//! is needed: no pack and no map object is ever fetched here. [`survey`] looks, [`plan`] decides, [`apply`] acts.
+
+pub mod apply;
+mod clear;
+mod error;
+pub mod plan;
+pub mod survey;
+mod uses;
+
+use std::collections::HashSet;
+
+use dualsync_model::event::{Event, Pruned};
+use dualsync_model::job::PruneTask;
+use dualsync_model::time::Timestamp;
+
+use crate::digest::Sha256;
+use crate::events::Events;
+use crate::format::{DAY_S, marks::GRACE_DAYS_MAX};
+use crate::history::rollback;
+use crate::names;
+use crate::prune::apply::Deleter;
+pub use crate::prune::error::PruneError;
+use crate::prune::plan::{Act, Doomed, Plan, Standing, doomed, standing};
+use crate::prune::survey::{Clocks, Copies, Survey, Unreadable};
+use crate::repository::Repository;
+
+/// Does what `task` asks for; `job_now` is the time that the job told.
+pub async fn prune(
+    repository: &Repository,
+    task: &PruneTask,
+    job_now: Timestamp,
+    events: &Events,
+) -> Result<Pruned, PruneError> {
+    refuse_nonsense(task)?;
+    events.progress().phase("listing");
+    let clocks = Clocks::new(repository, job_now);
+    clocks.compare(repository)?;
+    let deleter = Deleter::new(repository, &clocks, task.grace_s);
+    let mut survey = Survey::take(repository, &clocks, task.grace_s).await?;
+    for key in survey.unproved_marks() {
+        events.warn("unproved", format!("'{key}' is no mark that a holder of the key made: nothing is deleted by it"));
+    }
+    refuse_other_history(repository, task, &survey).await?;
+    let is_given_up =
+        |copy: &Unreadable| task.drop.iter().any(|leaving| leaving.asked && leaving.manifest == copy.manifest);
+    refuse_unknown(&survey.copies, is_given_up, events, PruneError::Unreadable)?;
+
+    let plan = Plan::new(task, &survey);
+    events.progress().phase("pruning");
+    let job = Job { task, events, deleter: &deleter };
+    let mut pruned = count(task, &survey, &plan);
+    job.carry_out(&plan, &mut pruned).await?;
+    if task.sweep {
+        let mut gone: HashSet<Sha256> = plan.doomed_copies().map(|copy| copy.sha256).collect();
+        if !task.dry_run {
+            // Step 5. Whatever a run may still put by now, it looked at the marks when they were old enough to stop it.
+            let copies = Copies::take(repository, &survey.marks, &mut survey.uses).await?;
+            refuse_unknown(&copies, is_given_up, events, PruneError::UnreadableNow)?;
+            survey.copies = copies;
+        }
+        let hidden = |copy: &Unreadable| task.dry_run && gone.contains(&copy.sha256);
+        // Where a manifest that somebody gives up is still there, nobody knows what it needs until it is gone.
+        if survey.copies.unknown(hidden) == 0 {
+            let doomed = doomed(task.grace_s, &survey, |manifest| gone.contains(manifest));
+            job.sweep(&doomed, &mut pruned).await?;
+            gone.extend(doomed.iter().map(|object| object.sha256));
+        }
+        pruned.cleared = clear::clear(repository, &survey, &gone, task).await?;
+    }
+    events.say(&Event::Pruned(pruned.clone()));
+    Ok(pruned)
+}
+
+fn refuse_nonsense(task: &PruneTask) -> Result<(), PruneError> {
+    if task.grace_s > u64::from(GRACE_DAYS_MAX * DAY_S) {
+        return Err(PruneError::Grace(task.grace_s));
+    }
+    let keys = task.undo.iter().chain(task.drop.iter().map(|leaving| &leaving.manifest));
+    match keys.into_iter().find(|key| names::parse_manifest(key).is_none()) {
+        Some(key) => Err(PruneError::NoManifest(key.clone())),
+        None => Ok(()),
+    }
+}
+
+async fn refuse_other_history(repository: &Repository, task: &PruneTask, survey: &Survey) -> Result<(), PruneError> {
+    match rollback(repository, &survey.copies.census, &survey.marks, task.remembered.as_ref()).await? {
+        Some(finding) => Err(PruneError::Rollback(finding.problem)),
+        None => Ok(()),
+    }
+}
+
+/// Ends the job when the needs of a copy are unknown that nobody has given up; tells which.
+fn refuse_unknown(
+    copies: &Copies,
+    is_given_up: impl Fn(&Unreadable) -> bool,
+    events: &Events,
+    error: impl Fn(usize) -> PruneError,
+) -> Result<(), PruneError> {
+    let unknown = copies.unknown(is_given_up);
+    if unknown == 0 {
+        return Ok(());
+    }
+    for finding in &copies.findings {
+        events.say(&Event::Finding(finding.clone()));
+    }
+    Err(error(unknown))
+}
+
+/// What the repository holds before anything is done.
+fn count(task: &PruneTask, survey: &Survey, plan: &Plan) -> Pruned {
+    let census = &survey.copies.census;
+    let mut pruned = Pruned {
+        objects: (survey.objects.len() + census.listed.len()) as u64,
+        stored_bytes: survey.objects.values().chain(&census.listed).map(|object| object.size).sum(),
+        ..Pruned::default()
+    };
+    let known = |sha256: &Sha256| survey.known.get(sha256).map(Vec::as_slice).unwrap_or_default();
+    let stays = |sha256: &Sha256| matches!(standing(known(sha256), task.grace_s), Standing::Free);
+    let manifests = census.heads.iter().filter(|head| stays(&head.name.sha256));
+    pruned.live_bytes = manifests.map(|head| head.size).sum();
+    let taken_back: HashSet<&str> = plan.undo.iter().map(|mark| mark.note.object.as_str()).collect();
+    for (sha256, object) in &survey.objects {
+        pruned.live_bytes += survey.uses.live_bytes(sha256, stays);
+        let is_waiting = matches!(standing(known(sha256), task.grace_s), Standing::Waiting(_));
+        if is_waiting && !taken_back.contains(object.key.as_str()) {
+            pruned.waiting_objects += 1;
+            pruned.waiting_bytes += object.size;
+        }
+    }
+    pruned
+}
+
+/// The part of a job that acts, or in a dry run only tells.
+struct Job<'a> {
+    task: &'a PruneTask,
+    events: &'a Events,
+    deleter: &'a Deleter<'a>,
+}
+
+impl Job<'_> {
+    /// Steps 3 and 4: marks, then the manifests that are due.
+    async fn carry_out(&self, plan: &Plan, pruned: &mut Pruned) -> Result<(), PruneError> {
+        // What is taken back comes first: it is the only thing that must not come too late.
+        for copy in &plan.copies {
+            if let Act::Undo(marks) = &copy.act {
+                self.undo(marks).await?;
+            }
+        }
+        self.undo(&plan.undo).await?;
+        for copy in &plan.copies {
+            match &copy.act {
+                Act::Mark(mark) if !self.task.dry_run => self.deleter.mark(mark).await?,
+                Act::Delete(doomed) => self.delete(doomed, pruned).await?,
+                Act::Mark(_) | Act::Undo(_) | Act::Nothing => {}
+            }
+            self.events.say(&Event::Retired(copy.told.clone()));
+        }
+        for mark in &plan.mark {
+            if !self.task.dry_run {
+                self.deleter.mark(mark).await?;
+            }
+            pruned.marked_objects += 1;
+        }
+        Ok(())
+    }
+
+    /// Step 6.
+    async fn sweep(&self, doomed: &[Doomed], pruned: &mut Pruned) -> Result<(), PruneError> {
+        for object in doomed {
+            self.delete(object, pruned).await?;
+        }
+        Ok(())
+    }
+
+    async fn undo(&self, marks: &[crate::marks::Proved]) -> Result<(), PruneError> {
+        for mark in marks.iter().filter(|_| !self.task.dry_run) {
+            self.deleter.undo(mark).await?;
+        }
+        Ok(())
+    }
+
+    async fn delete(&self, doomed: &Doomed, pruned: &mut Pruned) -> Result<(), PruneError> {
+        if !self.task.dry_run {
+            self.deleter.delete(doomed).await?;
+        }
+        pruned.deleted_objects += 1;
+        pruned.deleted_bytes += doomed.bytes;
+        self.events.progress().add(doomed.bytes, 1);
+        Ok(())
+    }
+}

@@ -20,3 +20,7 @@ pub mod garage;
 pub mod tree;
 
 pub mod site;
+
+pub mod calendar;
+
+pub mod nights;

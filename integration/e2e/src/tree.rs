@@ -156,8 +156,35 @@ pub fn small_source(site: &Site, lines: &str) -> Source {
     fs::write(tree.join("random"), random_bytes(3 << 20)).unwrap();
     let source =
         Source { device: site.path("data.img"), tree, lines: format!("snapshot = \"none\"\nidle = true\n{lines}") };
-    make_image(&source);
+    make_image(&source, "256M");
     source
+}
+
+/// A source of a few files in an image of 8 MiB, for many nights.
+///
+/// # Panics
+/// When a tool fails.
+pub fn tiny_source(site: &Site, lines: &str) -> Source {
+    let tree = site.path("tree");
+    fs::create_dir(&tree).unwrap();
+    for file in 0..6 {
+        fs::write(tree.join(format!("f{file}")), format!("file {file}\n").repeat(200 * (file + 1))).unwrap();
+    }
+    let source =
+        Source { device: site.path("data.img"), tree, lines: format!("snapshot = \"none\"\nidle = true\n{lines}") };
+    change_tiny_source(&source, 0);
+    source
+}
+
+/// What a day changes in a tiny source: one file is new, and one written over.
+///
+/// # Panics
+/// When a tool fails.
+pub fn change_tiny_source(source: &Source, day: u32) {
+    let text = format!("day {day}\n");
+    fs::write(source.tree.join("today"), text.repeat(500)).unwrap();
+    fs::write(source.tree.join(format!("f{}", day % 6)), text.repeat(100 + 10 * (day % 50) as usize)).unwrap();
+    make_image(source, "8M");
 }
 
 /// Adds a file of `bytes` that do not compress to a small source.
@@ -166,11 +193,11 @@ pub fn small_source(site: &Site, lines: &str) -> Source {
 /// When a tool fails.
 pub fn grow_small_source(source: &Source, bytes: usize) {
     fs::write(source.tree.join("grown"), random_bytes(bytes)).unwrap();
-    make_image(source);
+    make_image(source, "256M");
 }
 
 /// The image of the tree; `mke2fs -d` keeps whole seconds only.
-fn make_image(source: &Source) {
+fn make_image(source: &Source, size: &str) {
     sh("find", &[text(&source.tree), "-exec", "touch", "-d", "2026-01-02 03:04:05 UTC", "{}", "+"]);
     let uuid = "b8f1a1b0-0000-4000-8000-64756c73796e";
     let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
@@ -179,7 +206,7 @@ fn make_image(source: &Source) {
     // The root directory gets the time of the making and root as its owner: let them be the tree's.
     mke2fs.env("E2FSPROGS_FAKE_TIME", "1767323045");
     mke2fs.args(["-q", "-F", "-t", "ext4", "-U", uuid, "-E", &owner, "-d"]);
-    let _ = Ran::of(mke2fs.args([&source.tree, &source.device]).arg("256M")).exits(0);
+    let _ = Ran::of(mke2fs.args([&source.tree, &source.device]).arg(size)).exits(0);
 }
 
 /// Bytes that do not compress, the same each time (xorshift64*).

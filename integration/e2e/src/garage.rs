@@ -6,6 +6,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use crate::bucket::{self, Bucket};
 use crate::site::write_secret;
 
 /// The bucket that every server here has.
@@ -57,7 +58,12 @@ impl Garage {
 
     /// A credentials file for the bucket's owner.
     pub fn credentials(&self) -> String {
-        format!("[default]\naws_access_key_id = {}\naws_secret_access_key = {}\n", self.access_key, self.secret_key)
+        bucket::credentials(&self.access_key, &self.secret_key)
+    }
+
+    /// Its one bucket.
+    pub fn bucket(&self) -> Bucket {
+        Bucket { endpoint: self.endpoint(), region: "garage", name: BUCKET.to_owned(), credentials: self.credentials() }
     }
 
     /// Where the server keeps its data.
@@ -113,12 +119,12 @@ fn wait_until_it_listens(process: &mut Child, directory: &Path) {
 }
 
 /// Two ports that nobody listened on a moment ago.
-fn free_ports() -> [u16; 2] {
+pub(crate) fn free_ports() -> [u16; 2] {
     let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
     listeners.map(|listener| listener.local_addr().unwrap().port())
 }
 
-fn random_hex(bytes: usize) -> String {
+pub(crate) fn random_hex(bytes: usize) -> String {
     use std::io::Read as _;
     let mut buffer = vec![0; bytes];
     fs::File::open("/dev/urandom").unwrap().read_exact(&mut buffer).unwrap();

@@ -15,7 +15,11 @@ pub mod programs;
 
 pub mod image;
 
+pub mod bucket;
+
 pub mod garage;
+
+pub mod rgw;
 
 pub mod tree;
 

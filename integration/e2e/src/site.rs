@@ -6,7 +6,8 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::garage::{BUCKET, Garage};
+use crate::bucket::Bucket;
+use crate::garage::Garage;
 use crate::programs::{Programs, Ran};
 
 /// A site; the folder goes when it is dropped.
@@ -63,14 +64,22 @@ impl Site {
     /// # Panics
     /// When it cannot be written.
     pub fn configure_s3(&self, de: &Garage, fr: &Garage, source: &Source) {
-        let place = |name: &str, garage: &Garage| {
-            let credentials = self.path(&format!("{name}.credentials"));
-            write_secret(&credentials, &garage.credentials());
+        self.configure_buckets(&de.bucket(), &fr.bucket(), source);
+    }
+
+    /// Writes a configuration with two buckets as the two countries.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    pub fn configure_buckets(&self, de: &Bucket, fr: &Bucket, source: &Source) {
+        let place = |country: &str, bucket: &Bucket| {
+            let credentials = self.path(&format!("{country}.credentials"));
+            write_secret(&credentials, &bucket.credentials);
+            let Bucket { endpoint, region, name, .. } = bucket;
+            let credentials = credentials.display();
             format!(
-                "kind = \"s3\"\nendpoint = \"{}\"\nregion = \"garage\"\nbucket = \"{}\"\ncredentials = \"file:{}\"\n",
-                garage.endpoint(),
-                BUCKET,
-                credentials.display()
+                "kind = \"s3\"\nendpoint = \"{endpoint}\"\nregion = \"{region}\"\nbucket = \"{name}\"\n\
+                 credentials = \"file:{credentials}\"\n"
             )
         };
         self.write_config(&place("de", de), &place("fr", fr), source);

@@ -1,0 +1,160 @@
+//! A Ceph cluster of one monitor, one OSD in memory and one RADOS gateway on loopback: a real S3 store
+//! that keeps versions and enforces object lock and conditional writes, which Garage does not.
+
+use std::fs;
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::bucket::{Bucket, credentials};
+use crate::garage::{free_ports, random_hex};
+
+/// The commands it needs; Debian's packages `ceph-mon`, `ceph-osd`, `radosgw` and `curl`.
+pub const COMMANDS: [&str; 5] = ["ceph-mon", "ceph-osd", "radosgw", "radosgw-admin", "curl"];
+
+/// A busy machine may take this long for each daemon.
+const PATIENCE: Duration = Duration::from_mins(3);
+
+/// A running cluster; it ends when this is dropped.
+pub struct Rgw {
+    daemons: Vec<Child>,
+    directory: PathBuf,
+    port: u16,
+    access_key: String,
+    secret_key: String,
+}
+
+impl Rgw {
+    /// Starts a cluster that keeps its files in `directory` and waits until the gateway answers.
+    ///
+    /// # Panics
+    /// When one of the daemons does not start.
+    pub fn start(directory: &Path) -> Self {
+        for folder in ["mon", "osd", "rgw"] {
+            fs::create_dir_all(directory.join(folder)).unwrap();
+        }
+        let [monitor_port, port] = free_ports();
+        let (fsid, osd) = (uuid(), uuid());
+        fs::write(directory.join("ceph.conf"), configuration(directory, &fsid, monitor_port, port)).unwrap();
+        let (access_key, secret_key) = (random_hex(10), random_hex(20));
+        let mut rgw = Self { daemons: Vec::new(), directory: directory.to_owned(), port, access_key, secret_key };
+
+        let address = format!("[v2:127.0.0.1:{monitor_port}]");
+        rgw.run("monmaptool", &["--create", "--addv", "a", &address, "--fsid", &fsid, "monmap"]);
+        rgw.run("ceph-mon", &["--conf", "ceph.conf", "--mkfs", "-i", "a", "--monmap", "monmap"]);
+        rgw.serve("ceph-mon", &["-i", "a"]);
+        rgw.run("ceph", &["--conf", "ceph.conf", "osd", "new", &osd]);
+        rgw.run("ceph-osd", &["--conf", "ceph.conf", "-i", "0", "--mkfs", "--osd-uuid", &osd]);
+        rgw.serve("ceph-osd", &["-i", "0"]);
+        let (key, secret) = (rgw.access_key.clone(), rgw.secret_key.clone());
+        let user = ["user", "create", "--uid=e2e", "--display-name=e2e", "--access-key", &key, "--secret-key", &secret];
+        rgw.run("radosgw-admin", &[&["--conf", "ceph.conf"], &user[..]].concat());
+        rgw.serve("radosgw", &["-n", "client.admin"]);
+        rgw.wait_until_it_answers();
+        rgw
+    }
+
+    /// Makes a bucket; with `lock` one that keeps versions and can lock objects.
+    ///
+    /// # Panics
+    /// When the gateway refuses.
+    pub fn bucket(&self, name: &str, lock: bool) -> Bucket {
+        let endpoint = format!("http://127.0.0.1:{}", self.port);
+        let user = format!("{}:{}", self.access_key, self.secret_key);
+        let locked = format!("x-amz-bucket-object-lock-enabled: {lock}");
+        let url = format!("{endpoint}/{name}");
+        self.run(
+            "curl",
+            &["-sSf", "-X", "PUT", "--aws-sigv4", "aws:amz:default:s3", "--user", &user, "-H", &locked, &url],
+        );
+        Bucket {
+            endpoint,
+            region: "default",
+            name: name.to_owned(),
+            credentials: credentials(&self.access_key, &self.secret_key),
+        }
+    }
+
+    fn run(&self, program: &str, arguments: &[&str]) {
+        let ended = Command::new(program).args(arguments).current_dir(&self.directory).output().expect(program);
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert!(ended.status.success(), "{program} {arguments:?}: {said}");
+    }
+
+    fn serve(&mut self, program: &str, arguments: &[&str]) {
+        let log = fs::File::create(self.directory.join(format!("{program}.out"))).unwrap();
+        let started = Command::new(program)
+            .args(["--conf", "ceph.conf", "--foreground"])
+            .args(arguments)
+            .current_dir(&self.directory)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn();
+        self.daemons.push(started.expect(program));
+    }
+
+    /// The gateway has no line that says it listens, so its port is tried.
+    fn wait_until_it_answers(&mut self) {
+        let began = Instant::now();
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            let gateway = self.daemons.last_mut().expect("the gateway was started last");
+            let is_alive = gateway.try_wait().unwrap().is_none();
+            assert!(
+                is_alive && began.elapsed() < PATIENCE,
+                "the gateway does not answer, see {}",
+                self.directory.display()
+            );
+            std::thread::yield_now();
+        }
+    }
+}
+
+impl Drop for Rgw {
+    fn drop(&mut self) {
+        for daemon in self.daemons.iter_mut().rev() {
+            let _ = daemon.kill();
+            let _ = daemon.wait();
+        }
+    }
+}
+
+/// No authentication between the daemons, one copy of each object, everything in memory.
+fn configuration(directory: &Path, fsid: &str, monitor_port: u16, port: u16) -> String {
+    let here = directory.display();
+    format!(
+        "[global]
+fsid = {fsid}
+mon host = v2:127.0.0.1:{monitor_port}
+mon initial members = a
+public addr = 127.0.0.1
+cluster addr = 127.0.0.1
+auth cluster required = none
+auth service required = none
+auth client required = none
+ms mon client mode = crc
+mon allow pool size one = true
+osd pool default size = 1
+osd pool default min size = 1
+osd pool default pg num = 4
+osd crush chooseleaf type = 0
+osd objectstore = memstore
+memstore device bytes = 1073741824
+mon data = {here}/mon
+osd data = {here}/osd
+rgw data = {here}/rgw
+run dir = {here}
+admin socket = {here}/$name.asok
+pid file = {here}/$name.pid
+log file = {here}/$name.log
+rgw frontends = beast endpoint=127.0.0.1:{port}
+"
+    )
+}
+
+/// A random UUID in the form that Ceph reads.
+fn uuid() -> String {
+    let hex = random_hex(16);
+    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
+}

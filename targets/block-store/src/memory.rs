@@ -30,6 +30,7 @@ impl MemoryStore {
     }
 
     /// A copy of everything, with a clock of its own that shows the same time.
+    #[must_use]
     pub fn fork(&self) -> Self {
         let fork = Self::new(self.clock.now());
         if self.clock.by_store() {

@@ -7,18 +7,28 @@ use dualsync_e2e::site::Site;
 use dualsync_e2e::tree;
 
 #[test]
-fn a_night_on_ceph_where_versions_are_kept_and_locks_hold() {
+fn a_night_on_a_gateway_that_keeps_versions() {
     if !needs::commands(&COMMANDS) || !needs::commands(&["rsync"]) {
         return;
     }
     let site = Site::new();
     let rgw = Rgw::start(&site.path("ceph"));
     let source = tree::small_source(&site, "");
-    site.configure_buckets(&rgw.bucket("plain", false), &rgw.bucket("locked", true), &source);
+    site.configure_buckets(&rgw.bucket("locked", true), &rgw.bucket("plain", false), &source);
     let _ = site.dualsync(&["init", "--sheet", text(&site.path("sheet.txt"))]).exits(0);
 
     let said = site.dualsync(&["check", "--json"]).exits(0).stdout;
-    println!("{said}");
+    let found = |name: &str| {
+        let lines = said.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let mut lines = lines.filter(|line| line["subject"] == "target de" && line["name"] == name);
+        lines.next().unwrap_or_default()["detail"].as_str().unwrap_or_default().to_owned()
+    };
+    for name in ["versioning", "clock", "delete"] {
+        assert!(found(name).starts_with("works"), "{name}: {}", found(name));
+    }
+    // The bucket can lock, and was not told to: that is no lock, and is not called one.
+    let lock = found("object_lock");
+    assert!(lock.contains("without a default retention nothing is locked"), "{lock}");
 
     let _ = site.dualsync(&["run"]).exits(0);
     let report = site.dualsync(&["verify", "--latest", "--full", "--json"]).exits(0).summary();

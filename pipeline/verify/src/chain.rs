@@ -8,7 +8,11 @@ use std::collections::BTreeMap;
 
 use dualsync_model::event::Evidence;
 use dualsync_model::job::ReportId;
+use dualsync_model::time::Timestamp;
 use serde::Serialize;
+
+/// How far the clocks of two hosts may be apart, in seconds: what the signature of an S3 request allows as well.
+const CLOCK_TOLERANCE: i64 = 15 * 60;
 
 /// What one place keeps, as it was told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -85,9 +89,12 @@ pub fn lacking(places: &[Listed], own: &[ReportId]) -> Vec<Lack> {
     lacking
 }
 
-/// Everything that is wrong with what the places keep; `remembered` is the newest report this host knows of.
-pub fn judge(places: &[Listed], remembered: Option<&ReportId>) -> Vec<Fault> {
-    let mut faults: Vec<_> = places.iter().flat_map(|place| judge_one(place, remembered)).collect();
+/// Everything that is wrong with what the places keep at `now`; `remembered` is the newest report this host knows of.
+///
+/// The order of reports is what their digests say, not their times: whoever can sign a report can write any time into
+/// it. A report from the future is told nevertheless, since it shows that a clock was wrong, until its time has come.
+pub fn judge(places: &[Listed], remembered: Option<&ReportId>, now: Timestamp) -> Vec<Fault> {
+    let mut faults: Vec<_> = places.iter().flat_map(|place| judge_one(place, remembered, now)).collect();
     faults.extend(differences(places));
     faults.sort();
     faults.dedup();
@@ -99,7 +106,7 @@ fn fault(place: &Listed, number: u64, problem: impl Into<String>) -> Fault {
 }
 
 /// One place by itself: no gap, every link fits, every proof is good, the end is not cut off.
-fn judge_one(place: &Listed, remembered: Option<&ReportId>) -> Vec<Fault> {
+fn judge_one(place: &Listed, remembered: Option<&ReportId>, now: Timestamp) -> Vec<Fault> {
     let mut faults = Vec::new();
     let mut by_number: BTreeMap<u64, Vec<&Evidence>> = BTreeMap::new();
     for kept in &place.reports {
@@ -120,6 +127,10 @@ fn judge_one(place: &Listed, remembered: Option<&ReportId>) -> Vec<Fault> {
         if let Some(problem) = kept.iter().find_map(|kept| kept.problem.as_deref()) {
             faults.push(fault(place, *number, problem));
         } else if let Some(problem) = link(report, linked) {
+            faults.push(fault(place, *number, problem));
+        } else if report.at.seconds() > now.seconds().saturating_add(CLOCK_TOLERANCE) {
+            let problem =
+                format!("is of {}, which is still to come: this clock or the one that made it is wrong", report.at);
             faults.push(fault(place, *number, problem));
         }
         before = Some(report);
@@ -158,7 +169,6 @@ fn link(report: &ReportId, before: Option<&ReportId>) -> Option<&'static str> {
         (_, Some(previous), Some(before)) if *previous != before.sha256 => {
             Some("names another report before it than the one that is there")
         }
-        (_, Some(_), Some(before)) if report.at < before.at => Some("is older than the report before it"),
         _ => None,
     }
 }

@@ -11,16 +11,17 @@ use dualsync_config::target::TargetSettings;
 use dualsync_model::event::Evidence;
 use dualsync_model::job::{EvidenceTask, ReportId, Task};
 use dualsync_model::outcome::Exit;
+use dualsync_model::time::Timestamp;
 use dualsync_verify::chain::{self, Fault, Lack, Listed, Shelf};
 use dualsync_verify::report::Report;
 use serde::Serialize;
 
 use crate::app::App;
 use crate::exit::{Ending, judge_writer, with_causes};
-use crate::human;
 use crate::mechanism::Mechanism;
 use crate::reports::{Forms, Own, Reports, digest, is_report};
 use crate::writer::WriterError;
+use crate::{clock, human};
 
 /// The targets in the order in which they keep reports: the archive's sign too, so theirs come first.
 fn targets<'a>(app: &'a App<'_>) -> Vec<&'a TargetSettings> {
@@ -54,9 +55,11 @@ pub async fn keep(app: &App<'_>, report: &mut Report) -> anyhow::Result<PathBuf>
     let ids: Vec<_> = own.iter().map(|own| own.report.clone()).collect();
     let listed: Vec<_> = places.iter().map(|place| place.listed.clone()).collect();
     let (number, previous) = chain::next(&listed, &ids);
+    // Taken while no other verify can number a report: their times are in the order of their numbers.
+    report.created_at = clock::now();
     report.around.number = number;
     report.around.previous.clone_from(&previous);
-    report.around.chain = shelves(&places, ids.last());
+    report.around.chain = shelves(&places, ids.last(), report.created_at);
     for fault in report.around.chain.iter().flat_map(|shelf| &shelf.faults) {
         app.output.warn(&sentence(fault));
     }
@@ -197,9 +200,9 @@ impl Drop for Fetched {
     }
 }
 
-fn shelves(places: &[Place<'_>], remembered: Option<&ReportId>) -> Vec<Shelf> {
+fn shelves(places: &[Place<'_>], remembered: Option<&ReportId>, now: Timestamp) -> Vec<Shelf> {
     let there: Vec<_> = places.iter().filter(|place| place.away.is_none()).map(|place| place.listed.clone()).collect();
-    let mut faults = chain::judge(&there, remembered);
+    let mut faults = chain::judge(&there, remembered, now);
     // What was put back is whole again, and that it was gone is still to be known.
     for place in places {
         for number in place.lost.iter().filter(|number| place.mended.contains(number)) {
@@ -240,7 +243,7 @@ pub async fn check(app: &App<'_>) -> anyhow::Result<Ending> {
     let own = reports.own();
     let places = hear(app, &own).await;
     let remembered = own.last().map(|own| &own.report);
-    let shelves = shelves(&places, remembered);
+    let shelves = shelves(&places, remembered, app.now);
     let ending = Ending::all(places.iter().filter_map(away).chain(broken(&shelves)).collect());
     app.output.json(&SummaryLine {
         message_type: "summary",

@@ -4,6 +4,8 @@ use dualsync_model::time::Timestamp;
 
 use super::*;
 
+const NOW: Timestamp = Timestamp::from_seconds(1_000_000);
+
 fn digest(number: u64) -> String {
     format!("{number:064x}")
 }
@@ -31,7 +33,7 @@ fn both(frankfurt: &[u64], paris: &[u64]) -> Vec<Listed> {
 
 /// The faults of `places`, each as `REPORT PLACE: SENTENCE`.
 fn told(places: &[Listed], remembered: Option<u64>) -> Vec<String> {
-    let faults = judge(places, remembered.map(id).as_ref());
+    let faults = judge(places, remembered.map(id).as_ref(), NOW);
     faults.into_iter().map(|fault| format!("{} {}: {}", fault.number, fault.target, fault.problem)).collect()
 }
 
@@ -110,13 +112,28 @@ fn links_that_cannot_be_are_told() {
     };
     check(|report| report.previous = Some(digest(1)), "is the first and names one before it");
     check(|report| report.previous = None, "names no report before it");
-    check(
-        |report| report.at = Timestamp::from_seconds(9 - i64::try_from(report.number).unwrap()),
-        "is older than the report before it",
-    );
     let mut twice = both(&[1, 1, 2], &[1, 2]);
     twice[0].reports[0].report.at = Timestamp::from_seconds(5);
     assert_eq!(told(&twice, None), ["1 frankfurt: is there more than once"]);
+}
+
+#[test]
+fn a_clock_that_was_set_back_breaks_no_chain() {
+    let mut places = both(&[1, 2], &[1, 2]);
+    places[0].reports[1].report.at = Timestamp::from_seconds(-5);
+    places[1].reports[1].report.at = Timestamp::from_seconds(-5);
+    assert_eq!(told(&places, Some(2)), [""; 0]);
+}
+
+#[test]
+fn a_report_from_the_future_is_told_until_its_time_has_come() {
+    let mut places = both(&[1], &[1]);
+    let later = |seconds: i64| Timestamp::from_seconds(NOW.seconds() + seconds);
+    places[0].reports[0].report.at = later(CLOCK_TOLERANCE);
+    places[1].reports[0].report.at = later(CLOCK_TOLERANCE + 1);
+    let faults = told(&places, None);
+    assert_eq!(faults.len(), 1, "{faults:?}");
+    assert!(faults[0].starts_with("1 paris: is of ") && faults[0].contains("still to come"), "{faults:?}");
 }
 
 #[test]

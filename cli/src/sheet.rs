@@ -223,6 +223,7 @@ mod tests {
             place: Place::S3 { endpoint: "https://s3.example".into(), region: "fsn1".into(), bucket: "acme".into() },
             prefix: "web-01".into(),
             credentials: Some("env:STORE".parse().unwrap()),
+            immutability: None,
         }
     }
 

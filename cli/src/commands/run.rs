@@ -159,6 +159,7 @@ async fn start(
         remembered: remembered(app, source, mechanism),
         grace_s: app.settings.limits.grace.as_secs(),
         resend: source.resend,
+        lock_until: None,
     };
     let target = app.settings.target(source, mechanism);
     app.start(target, source.bandwidth, Task::Backup(Box::new(task))).await

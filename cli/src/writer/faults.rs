@@ -22,6 +22,7 @@ fn job() -> Job {
             place: Place::Directory { path: "/nonexistent".into() },
             prefix: String::new(),
             credentials: None,
+            immutability: None,
         },
         keys: Keys::Block { key: "file:/nonexistent".parse().unwrap() },
         state: "/nonexistent".into(),

@@ -138,6 +138,7 @@ impl Shop {
             remembered: None,
             grace_s: 86_400,
             resend: dualsync_model::job::Resend::default(),
+            lock_until: None,
             point,
         }
     }

@@ -53,6 +53,7 @@ impl Shop {
                 place: Place::Directory { path: self.repository() },
                 prefix: String::new(),
                 credentials: None,
+                immutability: None,
             },
             keys: Keys::Block { key: SecretRef::File(self.folder.path().join("block.key")) },
             state: self.folder.path().join("state"),
@@ -97,6 +98,7 @@ impl Shop {
             remembered: None,
             grace_s: 86_400,
             resend: dualsync_model::job::Resend::default(),
+            lock_until: None,
             point,
         };
         self.run("backup", Task::Backup(Box::new(task))).summary()

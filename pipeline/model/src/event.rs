@@ -279,6 +279,15 @@ pub struct Pruned {
     pub deleted_bytes: u64,
     /// Marks, run records and leftovers of cut-off writes that were cleared away.
     pub cleared: u64,
+    /// Objects whose lock was made longer now.
+    #[serde(default)]
+    pub locked_objects: u64,
+    /// Objects that are due and stay because their lock has not ended.
+    #[serde(default)]
+    pub still_locked_objects: u64,
+    /// Their bytes.
+    #[serde(default)]
+    pub still_locked_bytes: u64,
 }
 
 /// A report of `verify` as one store keeps it.

@@ -48,6 +48,19 @@ pub struct Target {
     /// The store's credentials, in the AWS credentials-file format (profile `default`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<SecretRef>,
+    /// Objects are put under a lock of this mode, which the store must be seen to enforce.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub immutability: Option<LockMode>,
+}
+
+/// The mode of an object lock, as S3 knows them (`x-amz-object-lock-mode`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LockMode {
+    /// Who holds a special right (`s3:BypassGovernanceRetention`) may delete all the same; dualsync never asks to.
+    Governance,
+    /// Nobody may delete before the lock's end, the account's owner included.
+    Compliance,
 }
 
 /// The place of a target.
@@ -220,6 +233,9 @@ pub struct BackupTask {
     /// When old objects are left behind; the defaults when absent.
     #[serde(default)]
     pub resend: Resend,
+    /// Every object this run puts for its point is locked until then; only with [`Target::immutability`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lock_until: Option<Timestamp>,
 }
 
 /// When a run leaves an old pack or volume behind and sends again what it needs of it.
@@ -334,6 +350,10 @@ pub struct PruneTask {
     /// Keys of manifests whose marks are taken back, where that is still possible.
     #[serde(default)]
     pub undo: Vec<String>,
+    /// Copies that stay, each with the time until which all its objects have to be locked; only with
+    /// [`Target::immutability`]. A lock is made longer, never shorter.
+    #[serde(default)]
+    pub locks: Vec<Lock>,
     /// Delete what is due, mark objects that nobody needs, clear old marks and run records away.
     #[serde(default)]
     pub sweep: bool,
@@ -345,6 +365,18 @@ pub struct PruneTask {
     /// Say what would be done; put and delete nothing.
     #[serde(default)]
     pub dry_run: bool,
+}
+
+/// A copy whose objects must not be deletable.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lock {
+    /// Key of its manifest.
+    pub manifest: String,
+    /// SHA-256 of the manifest's stored bytes, lower-case hex: exactly this one.
+    pub sha256: String,
+    /// Until when, by the store's clock.
+    pub until: Timestamp,
 }
 
 /// A copy that may go.

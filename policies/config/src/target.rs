@@ -51,6 +51,7 @@ pub(crate) fn read(name: &str, entry: &TargetEntry) -> Result<TargetSettings, Mi
         place,
         prefix: prefix(&fields, entry.prefix.as_deref().unwrap_or_default())?,
         credentials: credentials.transpose()?,
+        immutability: None,
     };
     let claim = Claim {
         target: name.to_owned(),

@@ -59,6 +59,7 @@ fn folder(target: &str, country: &str, path: &str) -> Claim {
         provider: None,
         spot: Spot::Directory(PathBuf::from(path)),
         credentials: None,
+        immutability: None,
     }
 }
 

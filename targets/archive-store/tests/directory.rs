@@ -148,7 +148,7 @@ async fn on_a_small_disk() {
 async fn a_job_opens_its_directory_within_its_budget() {
     let (folder, _) = store();
     let place = Place::Directory { path: folder.path().into() };
-    let target = Target { name: "nas".into(), place, prefix: "web-01".into(), credentials: None };
+    let target = Target { name: "nas".into(), place, prefix: "web-01".into(), credentials: None, immutability: None };
     let store = open(&target, NOW, Some(100 << 20)).await.unwrap();
     put(store.as_ref(), "repo.json", b"{}").await.unwrap();
     assert_eq!(fs::read(folder.path().join("web-01/repo.json")).unwrap(), b"{}");
@@ -159,7 +159,8 @@ async fn a_job_opens_its_directory_within_its_budget() {
 #[tokio::test]
 async fn a_job_with_a_bucket_is_refused_without_good_credentials() {
     let place = Place::S3 { endpoint: "http://127.0.0.1:9".into(), region: "r".into(), bucket: "b".into() };
-    let mut target = Target { name: "paris".into(), place, prefix: String::new(), credentials: None };
+    let mut target =
+        Target { name: "paris".into(), place, prefix: String::new(), credentials: None, immutability: None };
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), "[default]\naws_access_key_id = hunter2\n").unwrap();
     for credentials in [None, Some(format!("file:{}", file.path().display()))] {
@@ -176,7 +177,7 @@ async fn a_job_with_a_bucket_is_refused_without_good_credentials() {
 #[tokio::test]
 async fn a_service_outside_this_build_is_refused_by_name() {
     let place = Place::Service { service: "dropbox".into(), options: [].into() };
-    let target = Target { name: "box".into(), place, prefix: "web".into(), credentials: None };
+    let target = Target { name: "box".into(), place, prefix: "web".into(), credentials: None, immutability: None };
     let error = open(&target, NOW, None).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert!(error.to_string().contains("dropbox target box"), "{error}");

@@ -19,7 +19,7 @@ const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
 
 fn bucket(credentials: Option<SecretRef>) -> Target {
     let place = Place::S3 { endpoint: "http://127.0.0.1:9".into(), region: "r".into(), bucket: "b".into() };
-    Target { name: "frankfurt".into(), place, prefix: "web-01".into(), credentials }
+    Target { name: "frankfurt".into(), place, prefix: "web-01".into(), credentials, immutability: None }
 }
 
 fn credentials_file(folder: &Path, content: &str, mode: u32) -> SecretRef {
@@ -35,7 +35,7 @@ const GOOD: &str = "[default]\naws_access_key_id = A\naws_secret_access_key = hu
 async fn a_directory_target_works_with_and_without_a_limit() {
     let folder = tempfile::tempdir().unwrap();
     let place = Place::Directory { path: folder.path().into() };
-    let target = Target { name: "nas".into(), place, prefix: "web-01".into(), credentials: None };
+    let target = Target { name: "nas".into(), place, prefix: "web-01".into(), credentials: None, immutability: None };
     for (bandwidth, name) in [(None, "free"), (Some(50 << 20), "limited")] {
         let store = open(&target, NOW, bandwidth).await.unwrap();
         let body = Bytes::from_static(b"body");
@@ -75,6 +75,6 @@ async fn what_is_wrong_with_the_credentials_is_said_and_they_are_not() {
 #[tokio::test]
 async fn services_of_the_other_path_are_refused() {
     let place = Place::Service { service: "sftp".into(), options: [].into() };
-    let target = Target { name: "x".into(), place, prefix: String::new(), credentials: None };
+    let target = Target { name: "x".into(), place, prefix: String::new(), credentials: None, immutability: None };
     assert_eq!(open(&target, NOW, None).await.unwrap_err().kind(), ErrorKind::Unsupported);
 }

@@ -45,6 +45,7 @@ impl Golden {
                 place: Place::Directory { path: self.path("repository") },
                 prefix: String::new(),
                 credentials: None,
+                immutability: None,
             },
             keys: Keys::Archive {
                 identity: key("identity.txt"),

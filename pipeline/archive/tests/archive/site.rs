@@ -173,6 +173,7 @@ impl Site {
                 place: Place::Directory { path: self.target() },
                 prefix: String::new(),
                 credentials: None,
+                immutability: None,
             },
             keys: self.keys(),
             state: self.path(&format!("{}state", self.host)),
@@ -209,6 +210,7 @@ impl Site {
             remembered: None,
             grace_s: 86_400,
             resend: dualsync_model::job::Resend::default(),
+            lock_until: None,
         }
     }
 

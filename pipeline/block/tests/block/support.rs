@@ -300,6 +300,7 @@ pub fn task(night: u32, source: &Path) -> BackupTask {
         remembered: None,
         grace_s: 86_400,
         resend: dualsync_model::job::Resend::default(),
+        lock_until: None,
         point,
     }
 }

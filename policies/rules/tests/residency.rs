@@ -59,7 +59,6 @@ fn folder(target: &str, country: &str, path: &str) -> Claim {
         provider: None,
         spot: Spot::Directory(PathBuf::from(path)),
         credentials: None,
-        immutability: None,
     }
 }
 

@@ -19,6 +19,8 @@ pub mod reason;
 
 pub mod window;
 
+pub mod horizon;
+
 mod side;
 
 pub mod contract;

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use dualsync_archive_store::contract::Store;
+use dualsync_archive_store::service::Patience;
 use dualsync_model::PROTOCOL;
 use dualsync_model::event::{Event, Failure, Hello, Repository as RepositoryLine, Summary};
 use dualsync_model::job::{EvidenceTask, Job, Task};
@@ -97,8 +98,21 @@ async fn work(job: &Job, input: Input, events: &Events) -> Result<Summary, Fault
     // Wrong keys are told before the store is asked anything.
     let keys = KeyRefs::of(&job.keys)?;
     keys.pinned()?;
-    let store = dualsync_archive_store::open(&job.target, job.now, job.bandwidth).await?;
+    let store = dualsync_archive_store::open(&job.target, job.now, job.bandwidth, patience(&job.task)).await?;
     work_on(job, &keys, store, input, events).await
+}
+
+/// A person waits for some tasks, and hears soon that nobody answers; the others outlive a server's restart.
+pub fn patience(task: &Task) -> Patience {
+    match task {
+        Task::Init(_) | Task::List(_) | Task::Probe(_) | Task::Evidence(EvidenceTask::List { .. }) => Patience::brief(),
+        Task::Backup(_)
+        | Task::Facts(_)
+        | Task::Restore(_)
+        | Task::Check(_)
+        | Task::Prune(_)
+        | Task::Evidence(EvidenceTask::Put { .. }) => Patience::default(),
+    }
 }
 
 /// Runs the verb on an open store.
@@ -212,4 +226,24 @@ fn peak_memory_bytes() -> u64 {
     let kib =
         status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.trim().parse().ok());
     kib.map_or(0, |kib: u64| kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_person_waits_for_is_asked_briefly() {
+        let check = |task: &str, is_brief: bool| {
+            let patience = patience(&serde_json::from_str(task).unwrap());
+            assert_eq!(patience == Patience::brief(), is_brief, "{task}");
+            assert_eq!(patience == Patience::default(), !is_brief, "{task}");
+        };
+        check(r#"{"verb":"list"}"#, true);
+        check(r#"{"verb":"init"}"#, true);
+        check(r#"{"verb":"probe"}"#, true);
+        check(r#"{"verb":"evidence","act":"list"}"#, true);
+        check(r#"{"verb":"check","depth":"presence"}"#, false);
+        check(r#"{"verb":"facts","point":"web@20261120T020000Z"}"#, false);
+    }
 }

@@ -12,13 +12,19 @@ use crate::credentials::{self, ACCESS_KEY, Fields, SECRET_KEY, SESSION_TOKEN};
 use crate::directory::DirectoryStore;
 use crate::service::{Patience, Service, ServiceStore};
 
-/// Opens `target` at the job's time `now`, limited to `bandwidth` bytes a second both ways together.
+/// Opens `target` at the job's time `now`, limited to `bandwidth` bytes a second both ways together, and asked with
+/// this `patience` where it is a service.
 ///
 /// `Ok` says that the settings and the credentials are there; nothing was asked of the network yet.
-pub async fn open(target: &Target, now: Timestamp, bandwidth: Option<u64>) -> Result<Arc<dyn Store>, StoreError> {
+pub async fn open(
+    target: &Target,
+    now: Timestamp,
+    bandwidth: Option<u64>,
+    patience: Patience,
+) -> Result<Arc<dyn Store>, StoreError> {
     let store: Arc<dyn Store> = match &target.place {
         Place::Directory { path } => Arc::new(DirectoryStore::open(path, &target.prefix, now)?),
-        _ => Arc::new(ServiceStore::open(service(target).await?, Patience::default(), now)?),
+        _ => Arc::new(ServiceStore::open(service(target).await?, patience, now)?),
     };
     Ok(match bandwidth {
         None => store,

@@ -41,6 +41,19 @@ pub struct Patience {
     pub silence: Duration,
 }
 
+impl Patience {
+    /// For what a person waits for: three tries, with less than ten seconds of waits between them.
+    pub const fn brief() -> Self {
+        Self {
+            again_max: 2,
+            wait_min: Duration::from_millis(500),
+            wait_max: Duration::from_secs(2),
+            total: Duration::from_mins(1),
+            silence: Duration::from_secs(15),
+        }
+    }
+}
+
 impl Default for Patience {
     /// Seven more tries within ten minutes: enough for a server or a router to start again.
     fn default() -> Self {
@@ -91,8 +104,9 @@ impl ServiceStore {
             };
             StoreError::new(kind, Operation::Open, &name, "").caused_by(error)
         })?;
-        let wire = HttpTransporter::new(Wire::new(Arc::clone(&tally), Arc::clone(&time), patience.silence));
-        let context = built.base_context().with_http_transport(wire);
+        let wire = Wire::new(Arc::clone(&tally), Arc::clone(&time), patience.silence)
+            .map_err(|error| StoreError::new(ErrorKind::Misconfigured, Operation::Open, &name, "").caused_by(error))?;
+        let context = built.base_context().with_http_transport(HttpTransporter::new(wire));
         let once = built.with_context(context).layer(ConcurrentLimitLayer::new(AT_ONCE_MAX));
         let most = time_for(patience.silence, Key::OBJECT_BYTES_MAX);
         let retry = RetryLayer::new()
@@ -142,9 +156,15 @@ impl ServiceStore {
 
     async fn write(&self, key: &Key, body: Bytes, sha256: [u8; 32]) -> Result<(), StoreError> {
         self.admit(key, &body, sha256)?;
-        let (began, mut again) = (Instant::now(), 0);
+        let (began, mut again, mut in_doubt) = (Instant::now(), 0, false);
         loop {
-            let Err(error) = self.send(key, body.clone(), false).await else { return Ok(()) };
+            // A try that follows one in doubt looks first; where that fails too, the try is spent.
+            let tried = match if in_doubt { self.has_arrived(key, &body).await } else { Ok(false) } {
+                Ok(true) => Ok(()),
+                Ok(false) => self.send(key, body.clone(), false).await,
+                Err(error) => Err(error),
+            };
+            let Err(error) = tried else { return Ok(()) };
             let wait = jittered(self.patience.wait_min, self.patience.wait_max, again);
             again += 1;
             let over = again > self.patience.again_max || began.elapsed().saturating_add(wait) > self.patience.total;
@@ -153,9 +173,7 @@ impl ServiceStore {
             }
             tracing::warn!(%error, again, ?wait, "writing again");
             tokio::time::sleep(wait).await;
-            if error.kind().leaves_doubt() && self.has_arrived(key, &body).await? {
-                return Ok(());
-            }
+            in_doubt |= error.kind().leaves_doubt();
         }
     }
 
@@ -169,26 +187,29 @@ impl ServiceStore {
         Ok(())
     }
 
-    /// Whether an earlier try came through. When it cannot be seen now, the next try decides.
+    /// Whether an earlier try came through, by one look.
     async fn has_arrived(&self, key: &Key, body: &Bytes) -> Result<bool, StoreError> {
         let taken = || Err(self.failure(ErrorKind::AlreadyExists, Operation::Put, key.as_str()));
-        let there = match self.look(key).await {
-            Ok(None) => return Ok(false),
-            Ok(Some(info)) if info.size != body.len() as u64 => return taken(),
-            Ok(Some(_)) => self.read(key).await,
-            Err(error) => Err(error),
-        };
-        match there {
+        match self.look_by(&self.once, key).await? {
+            None => return Ok(false),
+            Some(info) if info.size != body.len() as u64 => return taken(),
+            Some(_) => {}
+        }
+        match self.read(key).await {
             Ok(bytes) if bytes == *body => Ok(true),
             Ok(_) => taken(),
-            Err(error) if error.may_retry() || error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),
         }
     }
 
     async fn look(&self, key: &Key) -> Result<Option<ObjectInfo>, StoreError> {
+        self.look_by(&self.patient, key).await
+    }
+
+    async fn look_by(&self, asked: &Operator, key: &Key) -> Result<Option<ObjectInfo>, StoreError> {
         self.count(Operation::Head);
-        match self.patient.stat(key.as_str()).await {
+        match asked.stat(key.as_str()).await {
             Ok(meta) if meta.is_file() => Ok(Some(dal::info(key.clone(), &meta))),
             Ok(_) => Ok(None),
             Err(error) if dal::kind(&error) == ErrorKind::NotFound => Ok(None),
@@ -313,5 +334,14 @@ mod tests {
         }
         let some: Vec<_> = (0..8).map(|_| jittered(min, max, 9)).collect();
         assert!(some.iter().any(|wait| *wait != some[0]), "they are drawn, not counted");
+    }
+
+    #[test]
+    fn a_person_waits_for_three_tries_and_less_than_ten_seconds_between_them() {
+        let brief = Patience::brief();
+        // opendal's retries add up to as much again as jitter.
+        let waits: Duration = (0..brief.again_max).map(|again| brief.wait_min * 2 * (1 << again)).sum();
+        assert!(brief.again_max == 2 && waits <= Duration::from_secs(10), "{waits:?}");
+        assert!(brief.silence == Duration::from_secs(15) && brief.wait_max < Patience::default().wait_max);
     }
 }

@@ -31,6 +31,9 @@ tokio::task_local! {
 /// Bytes a second that a line has at least; a slower one counts as broken.
 const SLOWEST: u64 = 32 * 1024;
 
+/// A host that takes longer to take a connection, looking up its name included, is out of reach.
+const CONNECT_MAX: Duration = Duration::from_secs(10);
+
 /// Longest body of a refusal that is read, bytes.
 const REFUSAL_BYTES_MAX: u64 = 64 * 1024;
 
@@ -51,8 +54,9 @@ pub(crate) struct Wire {
 
 impl Wire {
     /// A wire that counts in `tally`, sets `time`, and waits through a `silence` that long.
-    pub(crate) fn new(tally: Arc<Tally>, time: Arc<ToldTime>, silence: Duration) -> Self {
-        Self { transport: ReqwestTransport::default(), tally, time, silence }
+    pub(crate) fn new(tally: Arc<Tally>, time: Arc<ToldTime>, silence: Duration) -> reqwest::Result<Self> {
+        let client = reqwest::Client::builder().connect_timeout(CONNECT_MAX).build()?;
+        Ok(Self { transport: client.into(), tally, time, silence })
     }
 }
 

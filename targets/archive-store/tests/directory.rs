@@ -12,6 +12,7 @@ use dualsync_archive_store::contract::{ErrorKind, Key, Store, StoreError};
 use dualsync_archive_store::digest::sha256;
 use dualsync_archive_store::directory::DirectoryStore;
 use dualsync_archive_store::open;
+use dualsync_archive_store::service::Patience;
 use dualsync_model::job::{Place, Target};
 use dualsync_model::time::Timestamp;
 use tempfile::TempDir;
@@ -149,7 +150,7 @@ async fn a_job_opens_its_directory_within_its_budget() {
     let (folder, _) = store();
     let place = Place::Directory { path: folder.path().into() };
     let target = Target { name: "nas".into(), place, prefix: "web-01".into(), credentials: None, immutability: None };
-    let store = open(&target, NOW, Some(100 << 20)).await.unwrap();
+    let store = open(&target, NOW, Some(100 << 20), Patience::default()).await.unwrap();
     put(store.as_ref(), "repo.json", b"{}").await.unwrap();
     assert_eq!(fs::read(folder.path().join("web-01/repo.json")).unwrap(), b"{}");
     assert!(!store.has_clock());
@@ -165,12 +166,12 @@ async fn a_job_with_a_bucket_is_refused_without_good_credentials() {
     fs::write(file.path(), "[default]\naws_access_key_id = hunter2\n").unwrap();
     for credentials in [None, Some(format!("file:{}", file.path().display()))] {
         target.credentials = credentials.map(|reference| reference.parse().unwrap());
-        let error = open(&target, NOW, None).await.unwrap_err();
+        let error = open(&target, NOW, None, Patience::default()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Misconfigured);
         assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
     }
     fs::write(file.path(), "[default]\naws_access_key_id = A\naws_secret_access_key = B\n").unwrap();
-    let store = open(&target, NOW, None).await.unwrap();
+    let store = open(&target, NOW, None, Patience::default()).await.unwrap();
     assert_eq!((store.describe().as_str(), store.requests().total()), ("bucket b at http://127.0.0.1:9", 0));
 }
 
@@ -178,7 +179,7 @@ async fn a_job_with_a_bucket_is_refused_without_good_credentials() {
 async fn a_service_outside_this_build_is_refused_by_name() {
     let place = Place::Service { service: "dropbox".into(), options: [].into() };
     let target = Target { name: "box".into(), place, prefix: "web".into(), credentials: None, immutability: None };
-    let error = open(&target, NOW, None).await.unwrap_err();
+    let error = open(&target, NOW, None, Patience::default()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert!(error.to_string().contains("dropbox target box"), "{error}");
 }

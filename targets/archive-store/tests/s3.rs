@@ -258,6 +258,40 @@ async fn a_server_that_says_nothing_is_given_up_after_its_time_and_its_tries() {
     assert_eq!(store.requests().get, 2);
 }
 
+/// A person's patience, with the waits of a test.
+fn brief(silence: Duration) -> Patience {
+    Patience { wait_min: HASTY.wait_min, wait_max: HASTY.wait_max, silence, ..Patience::brief() }
+}
+
+#[tokio::test]
+async fn who_waits_hears_after_three_tries_that_nobody_answers() {
+    let closed = format!("http://127.0.0.1:{}", servers::loopback::unused_port());
+    // The kernel takes these connections, and nobody ever looks at them.
+    let hole = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mute = format!("http://{}", hole.local_addr().unwrap());
+    let minute = Duration::from_mins(1);
+    for (endpoint, silence, kind) in
+        [(&closed, minute, ErrorKind::Unavailable), (&mute, Duration::from_millis(20), ErrorKind::Timeout)]
+    {
+        let check = async |verb: &str, call: &dyn Fn(ServiceStore) -> Asked| {
+            let (error, requests) = call(with_patience(brief(silence), endpoint, "AKIA", "secret", "b", REGION)).await;
+            assert_eq!((error.kind(), requests), (kind, 3), "{verb} at {endpoint}: {error:?}");
+        };
+        check("list", &|store| Box::pin(async move { told(&store, store.list("points/", None).await) })).await;
+        check("get", &|store| Box::pin(async move { told(&store, store.get(&key("repo.json")).await) })).await;
+        check("head", &|store| Box::pin(async move { told(&store, store.head(&key("repo.json")).await) })).await;
+        check("put", &|store| Box::pin(async move { told(&store, put(&store).await) })).await;
+        check("probe", &|store| Box::pin(async move { told(&store, probe(&store, NOW).await) })).await;
+    }
+}
+
+type Asked = std::pin::Pin<Box<dyn Future<Output = (StoreError, u64)>>>;
+
+/// How a call failed, and how many requests there were.
+fn told<T: std::fmt::Debug>(store: &ServiceStore, outcome: Result<T, StoreError>) -> (StoreError, u64) {
+    (outcome.unwrap_err(), store.requests().total())
+}
+
 #[tokio::test]
 async fn a_real_server_takes_a_volume_in_one_request() {
     let Some(garage) = Garage::run() else { return };

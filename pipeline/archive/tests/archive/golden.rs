@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use dualsync_archive_store::service::Patience;
 use dualsync_model::event::Event;
 use dualsync_model::fact::Fact;
 use dualsync_model::job::{CheckTask, Depth, FactsTask, Job, Keys, ListTask, Place, RestoreTask, Shape, Target, Task};
@@ -57,7 +58,7 @@ impl Golden {
             bandwidth: None,
             task,
         };
-        let store = dualsync_archive_store::open(&job.target, job.now, None).await.unwrap();
+        let store = dualsync_archive_store::open(&job.target, job.now, None, Patience::default()).await.unwrap();
         run_on(&job, store, "").await
     }
 }

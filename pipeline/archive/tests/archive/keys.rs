@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use dualsync_archive::seal::Identity;
+use dualsync_archive_store::service::Patience;
 use dualsync_model::job::{
     CheckTask, Depth, EvidenceTask, FactsTask, Job, Keys, ListTask, PruneTask, RestoreTask, Shape, Task,
 };
@@ -13,7 +14,7 @@ use crate::site::{COMMIT, Ended, Site, noise, run_on, same_tree};
 async fn run(site: &Site, task: Task, change: impl FnOnce(&mut Job)) -> Ended {
     let mut job = site.job(task);
     change(&mut job);
-    let store = dualsync_archive_store::open(&job.target, job.now, None).await.unwrap();
+    let store = dualsync_archive_store::open(&job.target, job.now, None, Patience::default()).await.unwrap();
     run_on(&job, store, COMMIT).await
 }
 

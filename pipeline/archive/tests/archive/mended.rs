@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use dualsync_archive::digest::Digest;
 use dualsync_archive_store::contract::Operation;
 use dualsync_archive_store::faulty::FaultyStore;
+use dualsync_archive_store::service::Patience;
 use dualsync_model::event::Event;
 use dualsync_model::job::{CheckTask, Depth, InitTask, Keys, Task};
 
@@ -95,7 +96,7 @@ async fn a_run_that_a_mark_ends_leaves_no_signature() {
     let mark = site.target().join(format!("marks/{}-0001020304050607", Digest::of(volume.as_bytes())));
     site.night += 1;
     let job = site.job(Task::Backup(Box::new(site.backup_task())));
-    let store = dualsync_archive_store::open(&job.target, job.now, None).await.unwrap();
+    let store = dualsync_archive_store::open(&job.target, job.now, None, Patience::default()).await.unwrap();
     // The deleter sets its mark after the run has begun, and before it commits.
     let listings = AtomicU32::new(0);
     let marking = FaultyStore::new(store, move |call| {
@@ -192,7 +193,7 @@ async fn a_recipient_that_comes_later_is_told_not_to_open_everything() {
         if let Keys::Archive { recipients, .. } = &mut job.keys {
             recipients.push(late.into());
         }
-        let store = dualsync_archive_store::open(&job.target, job.now, None).await.unwrap();
+        let store = dualsync_archive_store::open(&job.target, job.now, None, Patience::default()).await.unwrap();
         let night = run_on(&job, store, COMMIT).await;
         night.summary();
         assert!(matches!(&night.warnings("recipients")[..], [told] if told.contains(late)), "{:?}", night.events);

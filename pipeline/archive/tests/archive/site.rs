@@ -10,6 +10,7 @@ use dualsync_archive::input::Input;
 use dualsync_archive::keys::KeyRefs;
 use dualsync_archive::program::work_on;
 use dualsync_archive_store::contract::Store;
+use dualsync_archive_store::service::Patience;
 use dualsync_model::event::{Event, Summary};
 use dualsync_model::job::{
     BackupTask, Class, InitTask, Job, Keys, ListTask, Place, RestoreTask, Shape, Snapshot, Target, Task,
@@ -222,7 +223,7 @@ impl Site {
     /// Runs a task with this on its standard input.
     pub async fn run_with(&self, task: Task, input: &'static str) -> Ended {
         let job = self.job(task);
-        let store = dualsync_archive_store::open(&job.target, job.now, None).await.unwrap();
+        let store = dualsync_archive_store::open(&job.target, job.now, None, Patience::default()).await.unwrap();
         run_on(&job, store, input).await
     }
 

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
-use dualsync_archive_store::contract::{ErrorKind, Key, KeyError, ObjectInfo, Store, StoreError};
+use dualsync_archive_store::contract::{ErrorKind, Key, KeyError, ObjectInfo, Receipt, Store, StoreError};
 use dualsync_model::event::Requests;
 use dualsync_model::time::Timestamp;
 
@@ -146,9 +146,24 @@ impl Objects {
 
     /// Puts an object. After `Ok` it is durable; after `Err` it may be there, whole.
     pub async fn put(&self, key: &str, bytes: Bytes) -> Result<Stored, ObjectError> {
+        Ok(self.put_seen(key, bytes).await?.0)
+    }
+
+    /// The same, and what the answer proved of what arrived.
+    pub async fn put_seen(&self, key: &str, bytes: Bytes) -> Result<(Stored, Receipt), ObjectError> {
         let stored = Stored::of(&bytes);
-        self.store.put(&key.parse::<Key>()?, bytes, stored.sha256.0).await?;
+        let receipt = self.store.put(&key.parse::<Key>()?, bytes, stored.sha256.0).await?;
         self.sent_bytes.fetch_add(stored.bytes, Ordering::Relaxed);
+        Ok((stored, receipt))
+    }
+
+    /// The same, and where the answer proved nothing it is read back. An object that arrived as another is an error,
+    /// and lies there.
+    pub async fn put_proved(&self, key: &str, bytes: Bytes) -> Result<Stored, ObjectError> {
+        let (stored, receipt) = self.put_seen(key, bytes).await?;
+        if receipt == Receipt::Taken {
+            self.get_exact(key, stored).await?;
+        }
         Ok(stored)
     }
 

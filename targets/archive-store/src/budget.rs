@@ -17,7 +17,7 @@ use governor::middleware::NoOpMiddleware;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 
-use crate::contract::{Conditional, Key, ObjectInfo, Reply, Store};
+use crate::contract::{Conditional, Key, ObjectInfo, Receipt, Reply, Store};
 
 /// The bucket counts KiB: governor rounds the time of one unit to whole nanoseconds, which for
 /// single bytes would be far off at high rates.
@@ -68,7 +68,7 @@ fn draw_share<C: Clock>(bucket: &Bucket<C>, clock: &C, size: NonZeroU32, due: &m
 }
 
 impl Store for BudgetedStore {
-    fn put<'a>(&'a self, key: &'a Key, body: Bytes, sha256: [u8; 32]) -> Reply<'a, ()> {
+    fn put<'a>(&'a self, key: &'a Key, body: Bytes, sha256: [u8; 32]) -> Reply<'a, Receipt> {
         Box::pin(async move {
             self.draw(body.len()).await;
             self.behind.put(key, body, sha256).await

@@ -124,6 +124,15 @@ pub enum Conditional {
     Refused,
 }
 
+/// What is known of the bytes that a [`Store::put`] was answered for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Receipt {
+    /// The answer holds a digest of what arrived, and it is that of what was sent; or it was read back.
+    Proved,
+    /// The store says that it has them.
+    Taken,
+}
+
 /// What the methods of [`Store`] return: boxed, for the sake of `dyn Store`.
 pub type Reply<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
@@ -143,8 +152,9 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// may be retried nobody knows which. Called again with the same bytes: `Ok` again. With other
     /// bytes, which no caller should do: [`ErrorKind::AlreadyExists`] from a directory, silent
     /// replacement in a bucket. Bytes that do not fit `sha256` are refused with
-    /// [`ErrorKind::Checksum`] before anything leaves this host.
-    fn put<'a>(&'a self, key: &'a Key, body: Bytes, sha256: [u8; 32]) -> Reply<'a, ()>;
+    /// [`ErrorKind::Checksum`] before anything leaves this host. The [`Receipt`] is what was seen in this very
+    /// answer, whatever kind of store it is.
+    fn put<'a>(&'a self, key: &'a Key, body: Bytes, sha256: [u8; 32]) -> Reply<'a, Receipt>;
 
     /// Reads an object from beginning to end.
     ///

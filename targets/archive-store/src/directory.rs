@@ -17,10 +17,12 @@ use dualsync_model::event::Requests;
 use dualsync_model::time::Timestamp;
 use opendal::Operator;
 use opendal::services::Fs;
-use rustix::fs::{CWD, RenameFlags};
+use rustix::fs::{Advice, CWD, RenameFlags};
 use rustix::io::Errno;
 
-use crate::contract::{Conditional, ErrorKind, Key, ObjectInfo, Operation, Reply, Store, StoreError, UNFINISHED};
+use crate::contract::{
+    Conditional, ErrorKind, Key, ObjectInfo, Operation, Receipt, Reply, Store, StoreError, UNFINISHED,
+};
 use crate::dal;
 use crate::digest;
 use crate::listing::{self, Asked};
@@ -185,6 +187,10 @@ fn publish(folder: &Path, unfinished: &str, name: &str) -> io::Result<Conditiona
         _ => {}
     }
     sync_folder(folder)?;
+    // What is read back, or read tonight, comes from the disk and not from memory.
+    if outcome == Conditional::Written {
+        let _ = rustix::fs::fadvise(File::open(to)?, 0, None, Advice::DontNeed);
+    }
     Ok(outcome)
 }
 
@@ -209,10 +215,10 @@ pub(crate) fn io_kind(error: &io::Error) -> ErrorKind {
 }
 
 impl Store for DirectoryStore {
-    fn put<'a>(&'a self, key: &'a Key, body: Bytes, sha256: [u8; 32]) -> Reply<'a, ()> {
+    fn put<'a>(&'a self, key: &'a Key, body: Bytes, sha256: [u8; 32]) -> Reply<'a, Receipt> {
         Box::pin(async move {
             if self.write(key, body.clone(), sha256).await? == Conditional::Written {
-                return Ok(());
+                return Ok(Receipt::Taken);
             }
             let there = self.files.read(&self.below_prefix(key.as_str())).await;
             let there = there.map_err(self.dal_failure(Operation::Put, key.as_str()))?;
@@ -221,7 +227,8 @@ impl Store for DirectoryStore {
             }
             // The same bytes, by an earlier try or another writer, who may not have synced them.
             let path = self.root.join(self.below_prefix(key.as_str()));
-            on_a_thread(move || File::open(path)?.sync_all()).await.map_err(self.io_failure(Operation::Put, key))
+            let synced = on_a_thread(move || File::open(path)?.sync_all()).await;
+            synced.map(|()| Receipt::Proved).map_err(self.io_failure(Operation::Put, key))
         })
     }
 

@@ -13,7 +13,8 @@ use bytes::Bytes;
 use dualsync_model::event::Requests;
 use dualsync_model::time::Timestamp;
 
-use crate::contract::{Conditional, ErrorKind, Key, ObjectInfo, Operation, Reply, Store, StoreError};
+use crate::contract::{Conditional, ErrorKind, Key, ObjectInfo, Operation, Receipt, Reply, Store, StoreError};
+use crate::digest;
 
 /// A call, as the script sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +40,8 @@ pub enum Fault {
     Truncate(usize),
     /// What is read has one byte inverted, at this place modulo its length.
     Flip(usize),
+    /// What is put is stored with one byte inverted; the answer is that it was taken.
+    Sink(usize),
 }
 
 type Script = Box<dyn Fn(Call<'_>) -> Option<Fault> + Send + Sync>;
@@ -78,12 +81,26 @@ impl FaultyStore {
         object: &str,
         reply: Reply<'a, T>,
     ) -> Reply<'a, T> {
+        self.spoil(self.next(operation, object), operation, object, reply)
+    }
+
+    /// What happens to the next call.
+    fn next(&self, operation: Operation, object: &str) -> Option<Fault> {
         let number = self.calls.fetch_add(1, Ordering::SeqCst);
-        let fault = (self.script)(Call { number, operation, object });
+        (self.script)(Call { number, operation, object })
+    }
+
+    fn spoil<'a, T: Spoil + Send + 'a>(
+        &self,
+        fault: Option<Fault>,
+        operation: Operation,
+        object: &str,
+        reply: Reply<'a, T>,
+    ) -> Reply<'a, T> {
         let failure =
             |kind| StoreError::new(kind, operation, self.behind.describe(), object).caused_by("a scripted mishap");
         match fault {
-            None => reply,
+            None | Some(Fault::Sink(_)) => reply,
             Some(Fault::Fail(kind)) => Box::pin(std::future::ready(Err(failure(kind)))),
             Some(Fault::LoseAnswer) => lose(reply, failure(ErrorKind::Timeout)),
             Some(Fault::Slow(delay)) => Box::pin(async move {
@@ -118,6 +135,7 @@ trait Spoil: Sized {
 }
 
 impl Spoil for () {}
+impl Spoil for Receipt {}
 impl Spoil for Conditional {}
 impl Spoil for Option<ObjectInfo> {}
 impl Spoil for Vec<ObjectInfo> {}
@@ -139,10 +157,16 @@ impl Spoil for Bytes {
 }
 
 impl Store for FaultyStore {
-    fn put<'a>(&'a self, key: &'a Key, body: Bytes, sha256: [u8; 32]) -> Reply<'a, ()> {
+    fn put<'a>(&'a self, key: &'a Key, body: Bytes, sha256: [u8; 32]) -> Reply<'a, Receipt> {
+        let fault = self.next(Operation::Put, key.as_str());
         // A test double may not act before it is asked: the real call begins when it is awaited.
-        let real = Box::pin(async move { self.behind.put(key, body, sha256).await });
-        self.pass(Operation::Put, key.as_str(), real)
+        let real = Box::pin(async move {
+            let Some(Fault::Sink(at)) = fault else { return self.behind.put(key, body, sha256).await };
+            let sunk = body.flipped(at);
+            let sha256 = digest::sha256(&sunk);
+            self.behind.put(key, sunk, sha256).await.map(|_| Receipt::Taken)
+        });
+        self.spoil(fault, Operation::Put, key.as_str(), real)
     }
 
     fn get<'a>(&'a self, key: &'a Key) -> Reply<'a, Bytes> {

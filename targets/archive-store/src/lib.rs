@@ -17,7 +17,7 @@
 //! | answer lost | the object is looked for: same bytes, success; other bytes, an error; absent, the same buffer is sent again |
 //! | two writers | a directory renames without replacing, and compares; in a bucket keys are random or name their content, so both wrote the same |
 //! | bytes change before they leave | the SHA-256 is computed again over what is sent, and must fit |
-//! | bytes change on the way | S3 checks the Content-MD5; for other services the length is looked up; in all cases the reader's digests have the last word |
+//! | bytes change on the way | S3 is given the Content-MD5, and what it says has arrived is compared (`Receipt`); for other services the length is looked up; where nothing is proved the path reads back; in all cases the reader's digests have the last word |
 //!
 //! opendal's `Writer` is not used: it can be written to after an error, and then stores a shortened
 //! object without saying so. opendal's retry layer is used for all but writes.

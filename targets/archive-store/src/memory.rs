@@ -10,7 +10,7 @@ use bytes::Bytes;
 use dualsync_model::event::Requests;
 use dualsync_model::time::Timestamp;
 
-use crate::contract::{Conditional, ErrorKind, Key, ObjectInfo, Operation, Reply, Store, StoreError};
+use crate::contract::{Conditional, ErrorKind, Key, ObjectInfo, Operation, Receipt, Reply, Store, StoreError};
 use crate::digest;
 use crate::tally::Tally;
 use crate::time::ToldTime;
@@ -98,10 +98,10 @@ fn cut(body: &Bytes, offset: u64, len: u64) -> Option<Bytes> {
 }
 
 impl Store for MemoryStore {
-    fn put<'a>(&'a self, key: &'a Key, body: Bytes, sha256: [u8; 32]) -> Reply<'a, ()> {
+    fn put<'a>(&'a self, key: &'a Key, body: Bytes, sha256: [u8; 32]) -> Reply<'a, Receipt> {
         let outcome = self.write(key, body.clone(), sha256).and_then(|outcome| {
             let same = outcome == Conditional::Written || self.peek(key) == Some(body);
-            if same { Ok(()) } else { Err(failure(ErrorKind::AlreadyExists, Operation::Put, key)) }
+            if same { Ok(Receipt::Proved) } else { Err(failure(ErrorKind::AlreadyExists, Operation::Put, key)) }
         });
         Box::pin(ready(outcome))
     }

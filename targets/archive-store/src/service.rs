@@ -16,7 +16,9 @@ use dualsync_model::time::Timestamp;
 use opendal::layers::{ConcurrentLimitLayer, RetryLayer, TimeoutLayer};
 use opendal::{HttpTransporter, Operator};
 
-use crate::contract::{Conditional, ErrorKind, Key, ObjectInfo, Operation, Reply, Store, StoreError, too_large};
+use crate::contract::{
+    Conditional, ErrorKind, Key, ObjectInfo, Operation, Receipt, Reply, Store, StoreError, too_large,
+};
 use crate::dal;
 use crate::digest;
 use crate::tally::Tally;
@@ -137,34 +139,41 @@ impl ServiceStore {
     }
 
     /// One try to write, with the time that its size needs.
-    async fn send(&self, key: &Key, body: Bytes, if_absent: bool) -> Result<(), StoreError> {
+    async fn send(&self, key: &Key, body: Bytes, if_absent: bool) -> Result<Receipt, StoreError> {
         let failure = |kind| self.failure(kind, Operation::Put, key.as_str());
         let size = body.len() as u64;
         self.count(Operation::Put);
-        let write = self.once.write_with(key.as_str(), body).if_not_exists(if_absent);
-        match tokio::time::timeout(time_for(self.patience.silence, size), write).await {
-            Ok(Ok(_)) => {}
+        let write = self.once.write_with(key.as_str(), body.clone()).if_not_exists(if_absent);
+        let answer = match tokio::time::timeout(time_for(self.patience.silence, size), write).await {
+            Ok(Ok(answer)) => answer,
             Ok(Err(error)) => return Err(self.sorted(Operation::Put, key.as_str())(error)),
             Err(late) => return Err(failure(ErrorKind::Timeout).caused_by(late)),
-        }
+        };
         // Where nothing else vouches for it, at least the length has to be right.
         if !self.checked && self.look(key).await?.is_none_or(|info| info.size != size) {
             return Err(failure(ErrorKind::Truncated));
         }
-        Ok(())
+        // S3's ETag of an object that came in one request is the MD5 of what arrived; where the store encrypts with
+        // keys of its own, or is of another kind, it is something else.
+        let told =
+            answer.etag().filter(|_| self.checked).is_some_and(|etag| etag.trim_matches('"') == digest::md5(&body));
+        Ok(if told { Receipt::Proved } else { Receipt::Taken })
     }
 
-    async fn write(&self, key: &Key, body: Bytes, sha256: [u8; 32]) -> Result<(), StoreError> {
+    async fn write(&self, key: &Key, body: Bytes, sha256: [u8; 32]) -> Result<Receipt, StoreError> {
         self.admit(key, &body, sha256)?;
         let (began, mut again, mut in_doubt) = (Instant::now(), 0, false);
         loop {
             // A try that follows one in doubt looks first; where that fails too, the try is spent.
             let tried = match if in_doubt { self.has_arrived(key, &body).await } else { Ok(false) } {
-                Ok(true) => Ok(()),
+                Ok(true) => Ok(Receipt::Proved),
                 Ok(false) => self.send(key, body.clone(), false).await,
                 Err(error) => Err(error),
             };
-            let Err(error) = tried else { return Ok(()) };
+            let error = match tried {
+                Ok(receipt) => return Ok(receipt),
+                Err(error) => error,
+            };
             let wait = jittered(self.patience.wait_min, self.patience.wait_max, again);
             again += 1;
             let over = again > self.patience.again_max || began.elapsed().saturating_add(wait) > self.patience.total;
@@ -258,7 +267,7 @@ fn jittered(min: Duration, max: Duration, again: u32) -> Duration {
 }
 
 impl Store for ServiceStore {
-    fn put<'a>(&'a self, key: &'a Key, body: Bytes, sha256: [u8; 32]) -> Reply<'a, ()> {
+    fn put<'a>(&'a self, key: &'a Key, body: Bytes, sha256: [u8; 32]) -> Reply<'a, Receipt> {
         Box::pin(self.write(key, body, sha256))
     }
 
@@ -297,7 +306,7 @@ impl Store for ServiceStore {
         Box::pin(async move {
             self.admit(key, &body, sha256)?;
             match self.send(key, body, true).await {
-                Ok(()) => Ok(Conditional::Written),
+                Ok(_) => Ok(Conditional::Written),
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(Conditional::Refused),
                 Err(error) => Err(error),
             }

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use dualsync_archive_store::contract::{ErrorKind, Key, Store, StoreError};
+use dualsync_archive_store::contract::{ErrorKind, Key, Receipt, Store, StoreError};
 use dualsync_archive_store::digest::sha256;
 use dualsync_archive_store::directory::DirectoryStore;
 use dualsync_archive_store::open;
@@ -25,7 +25,7 @@ fn store() -> (TempDir, DirectoryStore) {
     (folder, store)
 }
 
-async fn put(store: &dyn Store, name: &str, body: &'static [u8]) -> Result<(), StoreError> {
+async fn put(store: &dyn Store, name: &str, body: &'static [u8]) -> Result<Receipt, StoreError> {
     store.put(&Key::new(name).unwrap(), Bytes::from_static(body), sha256(body)).await
 }
 
@@ -106,7 +106,7 @@ async fn writers_at_once_never_mix_their_bytes() {
     let winner = store.get(&Key::new("points/web/manifest").unwrap()).await.unwrap();
     for (body, outcome) in outcomes.into_iter().map(Result::unwrap) {
         let expected = if winner == body { Ok(()) } else { Err(ErrorKind::AlreadyExists) };
-        assert_eq!(outcome, expected);
+        assert_eq!(outcome.map(drop), expected);
     }
 }
 
@@ -182,4 +182,11 @@ async fn a_service_outside_this_build_is_refused_by_name() {
     let error = open(&target, NOW, None, Patience::default()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert!(error.to_string().contains("dropbox target box"), "{error}");
+}
+
+#[tokio::test]
+async fn a_directory_proves_nothing_but_what_it_was_seen_to_hold() {
+    let (_folder, store) = store();
+    assert_eq!(put(&store, "volumes/1", b"body").await.unwrap(), Receipt::Taken);
+    assert_eq!(put(&store, "volumes/1", b"body").await.unwrap(), Receipt::Proved, "the second put has read it");
 }

@@ -15,7 +15,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use bytes::Bytes;
-use dualsync_archive_store::contract::{ErrorKind, Key, Store, StoreError};
+use dualsync_archive_store::contract::{ErrorKind, Key, Receipt, Store, StoreError};
 use dualsync_archive_store::digest::sha256;
 use dualsync_archive_store::probe;
 use dualsync_archive_store::service::{Patience, Service, ServiceStore};
@@ -73,7 +73,7 @@ fn key(text: &str) -> Key {
     Key::new(text).unwrap()
 }
 
-async fn put(store: &dyn Store) -> Result<(), StoreError> {
+async fn put(store: &dyn Store) -> Result<Receipt, StoreError> {
     store.put(&key("volumes/1"), Bytes::from_static(b"abc"), sha256(b"abc")).await
 }
 
@@ -90,6 +90,24 @@ async fn a_write_is_one_request_with_its_md5() {
     assert_eq!((store.requests().put, store.requests().total()), (1, 1));
     assert!(store.has_clock());
     assert!((0..60).contains(&store.now().seconds_since("2026-11-20T02:00:00Z".parse().unwrap())));
+}
+
+#[tokio::test]
+async fn a_write_is_proved_by_an_answer_that_has_the_digest_of_what_arrived() {
+    let check = async |etag: &[&str], expected| {
+        let (server, store) = scripted(vec![says(200, etag, "")]);
+        assert_eq!(put(&store).await.unwrap(), expected, "{etag:?}");
+        assert_eq!(server.asked().len(), 1);
+    };
+    check(&["ETag: \"900150983cd24fb0d6963f7d28e17f72\""], Receipt::Proved).await;
+    // One bit was spoilt on the way, or the store encrypts with a key of its own, or it was sent in parts.
+    check(&["ETag: \"2bb225f0ba9a58930757a868ed57d9a3\""], Receipt::Taken).await;
+    check(&["ETag: \"900150983cd24fb0d6963f7d28e17f72-1\""], Receipt::Taken).await;
+    check(&[], Receipt::Taken).await;
+    // The answer was lost, and the object was read.
+    let found = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 3\r\n\r\n".to_owned();
+    let (_server, store) = scripted(vec![refuses(500, "InternalError"), found, says(200, &[], "abc")]);
+    assert_eq!(put(&store).await.unwrap(), Receipt::Proved);
 }
 
 #[tokio::test]
@@ -298,7 +316,7 @@ async fn a_real_server_takes_a_volume_in_one_request() {
     let store = s3(&garage.endpoint, &garage.id, &garage.secret, BUCKET, REGION);
     let volume: Bytes = (0..17_000_000_u32).flat_map(|n| n.wrapping_mul(0x85eb_ca6b).to_be_bytes()).collect();
     let name = key("volumes/web/00001.tar.zst.age");
-    store.put(&name, volume.clone(), sha256(&volume)).await.unwrap();
+    assert_eq!(store.put(&name, volume.clone(), sha256(&volume)).await.unwrap(), Receipt::Proved);
     assert_eq!(store.get(&name).await.unwrap(), volume);
     assert_eq!(store.get_range(&name, 60 << 20, 100).await.unwrap(), volume[60 << 20..][..100]);
     assert_eq!(store.requests().total(), 3);

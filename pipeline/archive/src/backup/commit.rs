@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use bytes::Bytes;
 
+use dualsync_archive_store::contract::Receipt;
 use dualsync_model::job::{Anchor, BackupTask};
 
 use crate::backup::BackupError;
@@ -60,13 +61,13 @@ impl Prepared {
         let refs_bytes = Bytes::from(write_refs(&refs));
         fits(REFS_NAME, &refs_bytes, REFS_BYTES_MAX, "divide the source")?;
         let key = |name| point_key(task.point.source(), folder, name);
-        let refs_stored = repository.objects.put(&key(REFS_NAME), refs_bytes.clone()).await?;
+        let refs_stored = repository.objects.put_proved(&key(REFS_NAME), refs_bytes.clone()).await?;
         let named: HashSet<&str> = refs.iter().map(|one| one.key.as_str()).collect();
         let refs_key = key(REFS_NAME);
         let added = done.sent.iter().filter(|(key, _)| named.contains(key.as_str()));
         let added = added.map(|(key, sent)| (key.as_str(), sent.stored.sha256));
         let sums = write_sums(added.chain([(refs_key.as_str(), refs_stored.sha256)]));
-        let sums_stored = repository.objects.put(&key(SUMS_NAME), Bytes::from(sums)).await?;
+        let sums_stored = repository.objects.put_proved(&key(SUMS_NAME), Bytes::from(sums)).await?;
         let counts = done.counts;
         let stats = Stats {
             entries: counts.entries,
@@ -155,13 +156,7 @@ pub struct Began {
 
 impl Committer<'_> {
     /// Commits. After `Ok` the point exists and is durable.
-    pub async fn commit(
-        &self,
-        prepared: Prepared,
-        chain: Chain,
-        began: Began,
-        read_back: bool,
-    ) -> Result<Copy, BackupError> {
+    pub async fn commit(&self, prepared: Prepared, chain: Chain, began: Began) -> Result<Copy, BackupError> {
         let _turn = self.state.commit_turn().await?;
         let chain = self.newest_chain(chain).await?;
         let manifest = self.manifest(&prepared, &chain, began);
@@ -174,19 +169,12 @@ impl Committer<'_> {
         let signature = Bytes::from(self.secret.sign(&bytes, &manifest.comment()));
         let key = |name| point_key(self.task.point.source(), self.folder, name);
         let objects = &self.repository.objects;
-        if read_back {
-            objects.get_exact(&key(REFS_NAME), prepared.refs_stored).await?;
-            objects.get_exact(&key(SUMS_NAME), prepared.sums_stored).await?;
-        }
         // A listing that is older than this is as good as none: better no point tonight than one with a hole.
         let deadline = Deadline::after(grace / 4);
         self.check_marks(&prepared, grace).await?;
-        let signature_stored = deadline.keep(objects.put(&key(SIGNATURE_NAME), signature.clone())).await??;
-        if read_back {
-            objects.get_exact(&key(SIGNATURE_NAME), signature_stored).await?;
-        }
-        let stored = deadline.keep(objects.put(&key(MANIFEST_NAME), bytes.clone())).await??;
-        if read_back {
+        let signature_stored = deadline.keep(objects.put_proved(&key(SIGNATURE_NAME), signature.clone())).await??;
+        let (stored, receipt) = deadline.keep(objects.put_seen(&key(MANIFEST_NAME), bytes.clone())).await??;
+        if receipt == Receipt::Taken {
             objects.get_exact(&key(MANIFEST_NAME), stored).await?;
         }
         self.remember(&prepared, (stored, &bytes), (signature_stored, &signature));

@@ -217,10 +217,7 @@ pub async fn run(
     let done = pipeline.run(parent, exclude, sequence).await?;
     let incomplete = done.counts.incomplete;
     let (items, bytes) = (done.counts.entries, done.counts.size_bytes);
-    if proof::is_needed(&job.target.place) {
-        events.phase("verifying");
-        proof::read_back(&repository.objects, &done.sent).await?;
-    }
+    proof::read_back(&repository.objects, &done.sent, events).await?;
     let prepared = PreparedPoint::put(&repository, task, &folder, done).await?;
 
     events.emit(&Event::Prepared(Prepared { sequence, added_bytes: repository.objects.sent_bytes() }));
@@ -237,7 +234,7 @@ pub async fn run(
         recipients: &recipients,
         events,
     };
-    let copy = committer.commit(prepared, chain, began, proof::is_needed(&job.target.place)).await?;
+    let copy = committer.commit(prepared, chain, began).await?;
     drop(pulse);
     events.emit(&Event::Committed(Committed { manifest: copy.key.clone(), anchor: copy.anchor.clone() }));
 

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use dualsync_archive_store::contract::Receipt;
 use tokio::sync::mpsc::Receiver;
 use tokio::task::JoinSet;
 
@@ -60,6 +61,8 @@ pub struct Sent {
     pub stored: Stored,
     /// Of a volume: bytes of tar in it.
     pub tar_bytes: Option<u64>,
+    /// What the store proved of it.
+    pub receipt: Receipt,
 }
 
 /// Everything this run has sent.
@@ -129,7 +132,7 @@ async fn send(
     events: Events,
 ) -> Result<(String, Sent), ObjectError> {
     let started = Instant::now();
-    let stored = objects.put(&upload.key, upload.bytes).await?;
+    let (stored, receipt) = objects.put_seen(&upload.key, upload.bytes).await?;
     events.progress().transferred_bytes.fetch_add(stored.bytes, Ordering::Relaxed);
     let tar_bytes = match upload.what {
         What::Volume { tar_bytes, .. } => {
@@ -138,7 +141,7 @@ async fn send(
         }
         What::Catalog | What::Checkpoint(_) => None,
     };
-    Ok((upload.key, Sent { stored, tar_bytes }))
+    Ok((upload.key, Sent { stored, tar_bytes, receipt }))
 }
 
 /// The size that takes about [`VOLUME_S`] at this rate, within the format's bounds.

@@ -3,9 +3,12 @@
 
 use std::sync::Arc;
 
-use dualsync_archive_store::contract::{ErrorKind, Key};
-use dualsync_archive_store::faulty::{Fault, FaultyStore};
+use dualsync_archive_store::contract::{ErrorKind, Key, Operation, Store};
+use dualsync_archive_store::faulty::{Call, Fault, FaultyStore};
+use dualsync_archive_store::open;
+use dualsync_archive_store::service::Patience;
 use dualsync_model::event::Event;
+use dualsync_model::job::{InitTask, ListTask, Task};
 use dualsync_model::outcome::Exit;
 
 use crate::memory::Memory;
@@ -72,6 +75,38 @@ async fn without_a_commit_there_is_no_manifest() {
         assert!(!memory.store.keys().iter().any(is_end), "{input:?}");
         assert!(memory.points().await.is_empty());
     }
+}
+
+/// Whether a night is committed on a store that stores other bytes than it was sent under keys like this one.
+async fn survives(proves: bool, spoilt: &'static str) -> bool {
+    let mut memory = Memory::new().await;
+    memory.site.write("file", &noise(1, 100_000));
+    // The one in memory proves what it takes, but for what it has spoilt.
+    let store: Arc<dyn Store> = if proves {
+        memory.store.clone()
+    } else {
+        let ended = memory.site.run(Task::Init(InitTask::default())).await;
+        memory.site.pin(&ended);
+        let job = memory.site.job(Task::List(ListTask::default()));
+        open(&job.target, job.now, None, Patience::brief()).await.unwrap()
+    };
+    let is_spoilt = move |call: Call<'_>| call.operation == Operation::Put && call.object.contains(spoilt);
+    let faulty = FaultyStore::new(store, move |call| is_spoilt(call).then_some(Fault::Sink(7)));
+    let ended = memory.night(Arc::new(faulty), COMMIT).await;
+    if let Err(fault) = &ended.outcome {
+        assert!(format!("{fault:?}").contains("SHA-256"), "{fault:?}");
+    }
+    ended.outcome.is_ok() && ended.events.iter().any(|event| matches!(event, Event::Committed(_)))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_arrives_as_something_else_is_no_point() {
+    for spoilt in ["catalogs/", "refs.jsonl", "SHA256SUMS", "manifest.json.minisig", "manifest.json"] {
+        assert!(!survives(true, spoilt).await, "{spoilt} on a store that proves the rest");
+        assert!(!survives(false, spoilt).await, "{spoilt} on a directory");
+    }
+    assert!(!survives(true, "volumes/").await, "one volume among what is proved is always looked at");
+    assert!(survives(false, "marks/").await && survives(true, "marks/").await, "and nothing else is refused");
 }
 
 #[tokio::test(flavor = "multi_thread")]

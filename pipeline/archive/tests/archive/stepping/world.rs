@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use dualsync_archive::refs::parse_refs;
-use dualsync_archive_store::contract::{Conditional, ErrorKind, Key, ObjectInfo, Operation, Reply, Store, StoreError};
+use dualsync_archive_store::contract::{
+    Conditional, ErrorKind, Key, ObjectInfo, Operation, Receipt, Reply, Store, StoreError,
+};
 use dualsync_archive_store::memory::MemoryStore;
 use dualsync_model::event::Requests;
 use dualsync_model::time::Timestamp;
@@ -197,7 +199,7 @@ impl Stepping {
 }
 
 impl Store for Stepping {
-    fn put<'a>(&'a self, key: &'a Key, body: Bytes, sha256: [u8; 32]) -> Reply<'a, ()> {
+    fn put<'a>(&'a self, key: &'a Key, body: Bytes, sha256: [u8; 32]) -> Reply<'a, Receipt> {
         let is_timed = key.as_str().contains("/manifest.json") || key.as_str().ends_with(".undone");
         let late = is_timed.then(|| StoreError::new(ErrorKind::Timeout, Operation::Put, "late", key.as_str()));
         let call = async move {

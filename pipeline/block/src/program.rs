@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use dualsync_block_store::contract::Store;
+use dualsync_block_store::retry::Patience;
 use dualsync_model::PROTOCOL;
 use dualsync_model::event::{Event, Hello, Summary};
 use dualsync_model::job::{BackupTask, CheckTask, EvidenceTask, Job, Keys, RestoreTask, Shape, Task};
@@ -62,7 +63,7 @@ async fn job(verb: &str, input: &mut (dyn AsyncBufRead + Unpin + Send), events: 
     let Keys::Block { key } = &job.keys else {
         return Err(Trouble::usage("the job's keys are of another mechanism, `block` was expected"));
     };
-    let store = dualsync_block_store::open(&job.target, job.now, job.bandwidth).await?;
+    let store = dualsync_block_store::open(&job.target, job.now, job.bandwidth, patience(&job.task)).await?;
     let mut done = match &job.task {
         Task::Init(task) => {
             let target = &job.target.name;
@@ -76,6 +77,14 @@ async fn job(verb: &str, input: &mut (dyn AsyncBufRead + Unpin + Send), events: 
     done.requests = store.requests();
     done.peak_memory_bytes = peak_memory_bytes();
     Ok(done)
+}
+
+/// How long the store may keep the job waiting: not long where a person waits for the answer.
+fn patience(task: &Task) -> Patience {
+    match task {
+        Task::Init(_) | Task::List(_) | Task::Probe(_) | Task::Evidence(EvidenceTask::List { .. }) => Patience::brief(),
+        _ => Patience::default(),
+    }
 }
 
 async fn opened(
@@ -267,5 +276,27 @@ impl From<BackupError> for Trouble {
 impl From<RestoreError> for Trouble {
     fn from(error: RestoreError) -> Self {
         error.trouble()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_person_waits_for_is_given_up_soon() {
+        let check = |task: &str, expected: Patience| {
+            let task: Task = serde_json::from_str(task).unwrap();
+            assert_eq!(patience(&task), expected, "{task:?}");
+        };
+        let report = r#""number":1,"at":"2026-11-20T02:00:00Z","sha256":"00""#;
+        check(r#"{"verb":"list"}"#, Patience::brief());
+        check(r#"{"verb":"probe"}"#, Patience::brief());
+        check(r#"{"verb":"init"}"#, Patience::brief());
+        check(r#"{"verb":"evidence","act":"list"}"#, Patience::brief());
+        check(&format!(r#"{{"verb":"evidence","act":"put",{report},"folder":"/x"}}"#), Patience::default());
+        check(r#"{"verb":"check","depth":"presence"}"#, Patience::default());
+        check(r#"{"verb":"prune","grace_s":86400}"#, Patience::default());
+        check(r#"{"verb":"facts","point":"web@20261120T020000Z"}"#, Patience::default());
     }
 }

@@ -26,13 +26,22 @@ pub struct Patience {
     pub wait_max_ms: u64,
     /// No try begins later than this after the first, milliseconds.
     pub total_ms: u64,
+    /// Longest time without a byte from the store before a try counts as lost, milliseconds.
+    pub silence_ms: u64,
 }
 
 impl Default for Patience {
     /// Eight tries within ten minutes: longer than a router needs to start again, shorter than the
     /// quarter of an hour after which a silent writer is killed.
     fn default() -> Self {
-        Self { tries_max: 8, wait_first_ms: 500, wait_max_ms: 60_000, total_ms: 600_000 }
+        Self { tries_max: 8, wait_first_ms: 500, wait_max_ms: 60_000, total_ms: 600_000, silence_ms: 60_000 }
+    }
+}
+
+impl Patience {
+    /// Three tries, seconds apart: for what a person waits for, who would rather read why it fails and try again.
+    pub const fn brief() -> Self {
+        Self { tries_max: 3, wait_first_ms: 1_000, wait_max_ms: 5_000, total_ms: 60_000, silence_ms: 15_000 }
     }
 }
 

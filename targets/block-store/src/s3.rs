@@ -1,9 +1,9 @@
 //! A bucket behind an S3 endpoint, through Amazon's SDK.
 //!
 //! Bodies are sealed buffers sent in one request with their SHA-256, which a good server checks
-//! against what arrived; multipart and streaming bodies are not used. The SDK's own retries and
-//! time limits are off: each method here is one try with a limit that follows from the size, so
-//! that a request counted is a request made. [`crate::retry`] does the rest.
+//! against what arrived; multipart and streaming bodies are not used. The SDK's own retries are off, and its
+//! time limits but the one for a connection: each method here is one try with a limit that follows from the
+//! size, so that a request counted is a request made. [`crate::retry`] does the rest.
 
 mod list;
 mod read;
@@ -32,6 +32,10 @@ use crate::contract::{
 };
 use crate::listening::{Listener, Told};
 use crate::requests::Counter;
+use crate::retry::Patience;
+
+/// How long a connection may take to come about. A host that is there answers in a second or not at all.
+const CONNECT_MAX: Duration = Duration::from_secs(10);
 
 /// How long a request may take before it counts as lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,13 +49,19 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// A minute, 32 KiB a second, a minute.
+    /// Those of the usual patience: a minute, 32 KiB a second, a minute.
     fn default() -> Self {
-        Self { base: Duration::from_mins(1), bytes_per_second_min: 32 * 1024, silence_max: Duration::from_mins(1) }
+        Self::of_patience(Patience::default())
     }
 }
 
 impl Limits {
+    /// What one try may take when a call is tried with `patience`.
+    pub const fn of_patience(patience: Patience) -> Self {
+        let silence_max = Duration::from_millis(patience.silence_ms);
+        Self { base: silence_max, bytes_per_second_min: 32 * 1024, silence_max }
+    }
+
     /// For a request whose body has `size` bytes.
     fn of(self, size: u64) -> Duration {
         self.base.saturating_add(Duration::from_secs(size / self.bytes_per_second_min.max(1)))
@@ -100,7 +110,7 @@ impl S3Store {
             .force_path_style(true)
             .credentials_provider(credentials)
             .retry_config(RetryConfig::disabled())
-            .timeout_config(TimeoutConfig::disabled())
+            .timeout_config(TimeoutConfig::builder().connect_timeout(CONNECT_MAX).build())
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             // Checksums of our own go with each body; what is read is checked by the caller's digests.
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)

@@ -26,6 +26,10 @@ struct Rig {
 }
 
 fn rig(plan: impl Fn(u64, Operation) -> Option<Fault> + Send + Sync + 'static) -> Rig {
+    rig_with(Patience::default(), plan)
+}
+
+fn rig_with(patience: Patience, plan: impl Fn(u64, Operation) -> Option<Fault> + Send + Sync + 'static) -> Rig {
     let memory = Arc::new(MemoryStore::new(NOW));
     let faulty = Arc::new(FaultyStore::new(memory.clone(), move |call| plan(call.number, call.operation)));
     let waits = Arc::new(Mutex::new(Vec::new()));
@@ -34,7 +38,7 @@ fn rig(plan: impl Fn(u64, Operation) -> Option<Fault> + Send + Sync + 'static) -
         noted.lock().unwrap().push(wait);
         Box::pin(std::future::ready(()))
     });
-    let store = RetryingStore::new(faulty.clone(), Patience::default(), pause);
+    let store = RetryingStore::new(faulty.clone(), patience, pause);
     Rig { store, faulty, memory, waits }
 }
 
@@ -103,6 +107,18 @@ async fn patience_ends_after_eight_tries_and_waits_stay_below_their_bounds() {
     }
     assert_eq!(waits.len(), 7);
     assert!(waits.iter().any(|wait| *wait != waits[0]), "they are drawn, not fixed");
+}
+
+#[tokio::test]
+async fn who_waits_for_an_answer_waits_for_three_tries() {
+    let patience = Patience::brief();
+    for _ in 0..50 {
+        let rig = rig_with(patience, |_, _| Some(Fault::Fail(ErrorKind::Unavailable)));
+        assert_eq!(rig.store.list("", None).await.unwrap_err().kind(), ErrorKind::Unavailable);
+        let waits = rig.waits.lock().unwrap();
+        assert_eq!((rig.faulty.calls(), waits.len()), (3, 2));
+        assert!(waits.iter().sum::<Duration>() <= Duration::from_secs(10), "{waits:?}");
+    }
 }
 
 #[tokio::test]

@@ -11,13 +11,16 @@ mod support {
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_s3::config::Credentials;
 use bytes::Bytes;
 use dualsync_block_store::contract::{ErrorKind, Key, Store, StoreError};
 use dualsync_block_store::digest::sha256;
+use dualsync_block_store::pause::Pause;
 use dualsync_block_store::probe;
+use dualsync_block_store::retry::{Patience, RetryingStore};
 use dualsync_block_store::s3::{Bucket, Limits, S3Store};
 use dualsync_model::event::CapabilityState;
 use dualsync_model::time::Timestamp;
@@ -235,4 +238,39 @@ async fn a_real_server_is_probed_and_left_clean() {
     assert_eq!(state("clock"), CapabilityState::Failed, "{seen:?}");
     assert_eq!(state("delete"), CapabilityState::Enforced, "{seen:?}");
     assert!(store.list("", None).await.unwrap().is_empty());
+}
+
+/// The tries that `endpoint` costs somebody who waits for a listing, and what is said in the end.
+async fn brief_tries(endpoint: &str, limits: Limits) -> (u64, ErrorKind) {
+    let inner = Arc::new(store(endpoint, "AKIA", "secret", "b").with_limits(limits));
+    let at_once = Pause::new(|_| Box::pin(std::future::ready(())));
+    let patient = RetryingStore::new(inner, Patience::brief(), at_once);
+    let kind = patient.list("", None).await.unwrap_err().kind();
+    (patient.requests().total(), kind)
+}
+
+#[tokio::test]
+async fn a_port_where_nobody_listens_costs_three_tries() {
+    let endpoint = format!("http://127.0.0.1:{}", support::port::free());
+    let limits = Limits::of_patience(Patience::brief());
+    assert_eq!(limits.base, Duration::from_secs(15));
+    assert_eq!(brief_tries(&endpoint, limits).await, (3, ErrorKind::Unavailable));
+}
+
+#[tokio::test]
+async fn a_server_that_never_answers_costs_three_tries() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let (told, heard) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        // Taken and kept open, and never answered.
+        let mut kept = Vec::new();
+        for stream in listener.incoming() {
+            kept.push(stream.unwrap());
+            told.send(kept.len()).unwrap();
+        }
+    });
+    let limits = Limits { base: Duration::from_millis(200), ..Limits::default() };
+    assert_eq!(brief_tries(&endpoint, limits).await, (3, ErrorKind::Timeout));
+    assert!(heard.try_iter().count() >= 1, "it was asked");
 }

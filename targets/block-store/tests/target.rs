@@ -11,6 +11,7 @@ use bytes::Bytes;
 use dualsync_block_store::contract::ErrorKind;
 use dualsync_block_store::digest::sha256;
 use dualsync_block_store::open;
+use dualsync_block_store::retry::Patience;
 use dualsync_model::job::{Place, Target};
 use dualsync_model::secret::SecretRef;
 use dualsync_model::time::Timestamp;
@@ -37,7 +38,7 @@ async fn a_directory_target_works_with_and_without_a_limit() {
     let place = Place::Directory { path: folder.path().into() };
     let target = Target { name: "nas".into(), place, prefix: "web-01".into(), credentials: None, immutability: None };
     for (bandwidth, name) in [(None, "free"), (Some(50 << 20), "limited")] {
-        let store = open(&target, NOW, bandwidth).await.unwrap();
+        let store = open(&target, NOW, bandwidth, Patience::default()).await.unwrap();
         let body = Bytes::from_static(b"body");
         store.put(&name.parse().unwrap(), body.clone(), sha256(&body)).await.unwrap();
         assert_eq!(fs::read(folder.path().join("web-01").join(name)).unwrap(), body);
@@ -47,7 +48,9 @@ async fn a_directory_target_works_with_and_without_a_limit() {
 #[tokio::test]
 async fn a_bucket_target_is_complete_before_anything_is_asked() {
     let folder = tempfile::tempdir().unwrap();
-    let store = open(&bucket(Some(credentials_file(folder.path(), GOOD, 0o600))), NOW, None).await.unwrap();
+    let store = open(&bucket(Some(credentials_file(folder.path(), GOOD, 0o600))), NOW, None, Patience::default())
+        .await
+        .unwrap();
     assert_eq!(store.describe(), "bucket b/web-01 at http://127.0.0.1:9");
     assert_eq!(store.requests().total(), 0);
 }
@@ -56,7 +59,7 @@ async fn a_bucket_target_is_complete_before_anything_is_asked() {
 async fn what_is_wrong_with_the_credentials_is_said_and_they_are_not() {
     let folder = tempfile::tempdir().unwrap();
     let check = async |credentials: Option<SecretRef>, words: &str| {
-        let error = open(&bucket(credentials), NOW, None).await.unwrap_err();
+        let error = open(&bucket(credentials), NOW, None, Patience::default()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Misconfigured);
         assert!(error.to_string().starts_with("cannot open target frankfurt"), "{error}");
         let cause = error.source().unwrap().to_string();
@@ -76,5 +79,5 @@ async fn what_is_wrong_with_the_credentials_is_said_and_they_are_not() {
 async fn services_of_the_other_path_are_refused() {
     let place = Place::Service { service: "sftp".into(), options: [].into() };
     let target = Target { name: "x".into(), place, prefix: String::new(), credentials: None, immutability: None };
-    assert_eq!(open(&target, NOW, None).await.unwrap_err().kind(), ErrorKind::Unsupported);
+    assert_eq!(open(&target, NOW, None, Patience::default()).await.unwrap_err().kind(), ErrorKind::Unsupported);
 }

@@ -195,6 +195,12 @@ impl Proved {
         !self.undone && !self.spoiled && (is_fresh || self.deleting)
     }
 
+    /// Whether it was taken back so late that a deleter may not have seen it: then its object stays, and a run uses neither
+    /// the object nor what only that needs, until the mark is cleared away.
+    pub async fn lingers(&self, repository: &Repository, grace_s: u64) -> bool {
+        self.undone && !is_taken_back(repository, &self.mark, grace_s).await
+    }
+
     /// Since when, by the store's clock where it has one.
     pub fn since(&self, has_clock: bool) -> Timestamp {
         self.mark.put.filter(|_| has_clock).unwrap_or(self.note.marked_at)
@@ -252,7 +258,7 @@ async fn note_for_run(repository: &Repository, key: &Key) -> Option<MarkNote> {
 
 /// Whether a run may believe that the mark was taken back.
 ///
-/// A deleter that acts on the mark has listed it when it was a whole grace old. `.undone` is put
+/// A deleter that acts on the mark of an object has listed it when it was a whole grace old. `.undone` is put there
 /// while at least a quarter of the grace is left; half of that quarter is given away here to slow puts.
 async fn is_taken_back(repository: &Repository, mark: &Mark, grace_s: u64) -> bool {
     let (Some(undone), None) = (mark.undone, mark.deleting) else { return false };

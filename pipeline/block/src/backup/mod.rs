@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use dualsync_block_store::contract::StoreError;
 use dualsync_model::event::{Event, Prepared};
+use dualsync_model::id::RunId;
 use dualsync_model::job::{BackupTask, Command, Resend};
 use dualsync_model::time::Timestamp;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _};
@@ -36,7 +37,7 @@ use crate::ext4::Allocation;
 use crate::fetch::{ObjectError, sentence};
 use crate::history::rollback;
 use crate::manifest::Manifest;
-use crate::marks::Marks;
+use crate::marks::{Marks, Proved};
 use crate::moment::Moment;
 use crate::names;
 use crate::page::PageIndex;
@@ -284,11 +285,21 @@ async fn parent_of<'a>(
     heads.sort_by_key(|head| std::cmp::Reverse((head.sequence, head.name.time)));
     for head in heads {
         let proved = marks.proved(repository, &head.name.sha256).await.map_err(BackupError::Marks)?;
-        if !proved.iter().any(|mark| mark.stands(repository)) {
+        if !is_marked(repository, &proved, task.grace_s).await {
             return Ok(Some(head));
         }
     }
     Ok(None)
+}
+
+/// Whether one of the marks counts to a run: a mark that was taken back late does.
+async fn is_marked(repository: &Repository, marks: &[Proved], grace_s: u64) -> bool {
+    for mark in marks {
+        if mark.stands(repository) || mark.lingers(repository, grace_s).await {
+            return true;
+        }
+    }
+    false
 }
 
 type Extra = Option<(crate::pagetable::PageTable, u64)>;
@@ -305,7 +316,9 @@ async fn begin(
     let block_bytes = repository.block_bytes() as u64;
     let parent = ground.parent.as_ref();
     let listed = repository.store().list(&names::runs_of(task.point.source()), None).await?;
-    let checkpoint = interrupted(repository, &listed, parent.map(|(head, _)| &head.description)).await;
+    // A run that made its point left nothing that the point has not: where that is marked, its checkpoints are no way around.
+    let ended: HashSet<RunId> = ground.census.heads.iter().map(|head| head.description.run.clone()).collect();
+    let checkpoint = interrupted(repository, &listed, parent.map(|(head, _)| &head.description), &ended).await;
     let known = [parent.map(|(_, manifest)| &manifest.clear), checkpoint.as_ref().map(|checkpoint| &checkpoint.clear)];
     let stock = Stock::list(repository).await?;
     let mut banned = stock.lost(known.into_iter().flatten());

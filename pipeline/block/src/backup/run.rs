@@ -137,7 +137,8 @@ impl Run {
     }
 }
 
-/// The newest checkpoint among `listed`, when it is newer than the parent, of another run, and can be used.
+/// The newest checkpoint among `listed`, when it is newer than the parent, of a run that has not `ended` in a point, and can be
+/// used.
 ///
 /// The store's times only spare the reading of old ones; its own sealed time decides, since a
 /// copied directory has new file times and a lying store has any.
@@ -145,6 +146,7 @@ pub async fn interrupted(
     repository: &Repository,
     listed: &[ObjectInfo],
     parent: Option<&Description>,
+    ended: &HashSet<RunId>,
 ) -> Option<Checkpoint> {
     let now = repository.store().now();
     let is_fresh = |at: Timestamp| {
@@ -154,8 +156,7 @@ pub async fn interrupted(
         .iter()
         .filter(|object| is_fresh(object.modified))
         .filter_map(|object| names::parse_checkpoint(object.key.as_str()).map(|(run, number)| (object, run, number)))
-        // What the parent's own run left on its way, the parent has.
-        .filter(|(_, run, _)| parent.is_none_or(|parent| parent.run != *run))
+        .filter(|(_, run, _)| !ended.contains(run))
         .map(|(object, _, number)| (object, number));
     let (newest, _) = numbered.max_by_key(|(object, number)| (object.modified, *number))?;
     let bytes = repository.get(&newest.key).await.ok()?;
@@ -206,7 +207,7 @@ mod tests {
             repository.put(&key, bytes.into(), sha256).await.unwrap();
             // The store says that it is new.
             let listed = repository.store().list(key.as_str(), None).await.unwrap();
-            assert_eq!(interrupted(&repository, &listed, None).await.is_some(), is_used, "{number}");
+            assert_eq!(interrupted(&repository, &listed, None, &HashSet::new()).await.is_some(), is_used, "{number}");
         }
     }
 }

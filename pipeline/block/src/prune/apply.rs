@@ -9,7 +9,7 @@ use dualsync_block_store::contract::{ErrorKind, Key, StoreError};
 use crate::digest::Sha256;
 use crate::document;
 use crate::format::{DAY_S, marks::LISTING_DAYS_MAX};
-use crate::marks::{MarkNote, Proved, proved_note};
+use crate::marks::{MarkNote, Marks, Proved, proved_note};
 use crate::moment::Moment;
 use crate::names::{self, Companion};
 use crate::prune::error::PruneError;
@@ -55,22 +55,63 @@ impl<'a> Deleter<'a> {
         Ok(())
     }
 
-    /// Takes a mark back.
+    /// Takes the mark of an object back.
     pub async fn undo(&self, mark: &Proved) -> Result<(), PruneError> {
         self.put_companion(mark, Companion::Undone).await
     }
 
-    /// Announces the deletion of an object, then deletes it.
+    /// Takes the marks of one copy back; false when its deletion has begun meanwhile.
+    ///
+    /// `.undone` first, then the look for `.deleting`; [`Deleter::delete_copy`] does it the other way round. So one of
+    /// the two sees the other, at any age of the mark.
+    pub async fn undo_copy(&self, marks: &[Proved]) -> Result<bool, PruneError> {
+        for mark in marks {
+            self.put_companion(mark, Companion::Undone).await?;
+        }
+        let Some(copy) = marks.first() else { return Ok(true) };
+        let now = Marks::list_of(self.repository, &copy.object).await?;
+        Ok(now.of(&copy.object).iter().all(|mark| mark.deleting.is_none()))
+    }
+
+    /// Announces the deletion of a pack or map object, then deletes it.
     ///
     /// Power cut between the two: the object is there and every run sees that it goes; the next deleter goes on.
     pub async fn delete(&self, doomed: &Doomed) -> Result<(), PruneError> {
-        // Marks that have served are cleared away later, and then no run would see that the object goes.
-        if self.listed.elapsed_s(self.repository.store()) > u64::from(LISTING_DAYS_MAX * DAY_S) {
-            return Err(PruneError::Stale(LISTING_DAYS_MAX));
-        }
+        self.refuse_stale()?;
         if !doomed.mark.deleting {
             self.put_companion(&doomed.mark, Companion::Deleting).await?;
         }
+        self.delete_now(doomed).await
+    }
+
+    /// Announces the deletion of a manifest, looks whether its mark was taken back, and deletes it if not: whether it did.
+    ///
+    /// Power cut anywhere before the deletion: `.deleting` stays, and whoever takes the mark back now is refused. With
+    /// `.undone` beside it nobody goes by that mark any more. It is not taken away then: another deleter may have
+    /// announced by the same name, looked before `.undone` came, and be about to delete.
+    pub async fn delete_copy(&self, doomed: &Doomed) -> Result<bool, PruneError> {
+        self.refuse_stale()?;
+        if !doomed.mark.deleting {
+            self.put_companion(&doomed.mark, Companion::Deleting).await?;
+        }
+        let now = Marks::list_of(self.repository, &doomed.sha256).await?;
+        let mut marks = now.of(&doomed.sha256).iter();
+        if marks.any(|mark| mark.key == doomed.mark.mark.key && mark.undone.is_some()) {
+            return Ok(false);
+        }
+        self.delete_now(doomed).await?;
+        Ok(true)
+    }
+
+    /// Marks that have served are cleared away later, and then no run would see that the object goes.
+    fn refuse_stale(&self) -> Result<(), PruneError> {
+        if self.listed.elapsed_s(self.repository.store()) > u64::from(LISTING_DAYS_MAX * DAY_S) {
+            return Err(PruneError::Stale(LISTING_DAYS_MAX));
+        }
+        Ok(())
+    }
+
+    async fn delete_now(&self, doomed: &Doomed) -> Result<(), PruneError> {
         self.repository.store().delete(&doomed.object).await?;
         self.repository.cache().forget(&doomed.sha256);
         Ok(())

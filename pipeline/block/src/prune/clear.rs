@@ -95,13 +95,21 @@ impl Clearing<'_> {
         let announced: &[KnownMark] = self.survey.known.get(object).map(Vec::as_slice).unwrap_or_default();
         let is_proved = announced.iter().any(|known| known.proved.deleting && known.proved.mark.key == mark.key);
         if self.is_there(object) && is_proved {
-            return Ok(false);
+            return self.has_lost_race_served(object, mark).await;
         }
         let Some(ended) = self.time_of(mark, Companion::Deleting, object).await? else { return Ok(false) };
         let newest = self.survey.copies.census.newest();
         let was_recorded = newest.is_none_or(|head| head.description.made_at > ended);
         let is_named = self.survey.uses.is_remembered(object);
         Ok(self.age_s(ended) >= KEPT_S && was_recorded && !is_named)
+    }
+
+    /// A deletion that was begun and taken back all the same, in whatever order: nobody goes by the mark, and no deleter
+    /// acts on a listing that is as old as this.
+    async fn has_lost_race_served(&self, object: &Sha256, mark: &Mark) -> Result<bool, PruneError> {
+        let Some(undone) = self.time_of(mark, Companion::Undone, object).await? else { return Ok(false) };
+        let Some(begun) = self.time_of(mark, Companion::Deleting, object).await? else { return Ok(false) };
+        Ok(self.age_s(undone.max(begun)) >= KEPT_S)
     }
 
     fn is_there(&self, object: &Sha256) -> bool {

@@ -13,7 +13,7 @@ mod uses;
 
 use std::collections::HashSet;
 
-use dualsync_model::event::{Event, Pruned};
+use dualsync_model::event::{Event, Pruned, RetiredAction};
 use dualsync_model::job::PruneTask;
 use dualsync_model::time::Timestamp;
 
@@ -53,9 +53,8 @@ pub async fn prune(
     events.progress().phase("pruning");
     let job = Job { task, events, deleter: &deleter };
     let mut pruned = count(task, &survey, &plan);
-    job.carry_out(&plan, &mut pruned).await?;
+    let mut gone = job.carry_out(plan, &mut pruned).await?;
     if task.sweep {
-        let mut gone: HashSet<Sha256> = plan.doomed_copies().map(|copy| copy.sha256).collect();
         if !task.dry_run {
             // Step 5. Whatever a run may still put by now, it looked at the marks when they were old enough to stop it.
             let copies = Copies::take(repository, &survey.marks, &mut survey.uses).await?;
@@ -142,22 +141,32 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// Steps 3 and 4: marks, then the manifests that are due.
-    async fn carry_out(&self, plan: &Plan, pruned: &mut Pruned) -> Result<(), PruneError> {
+    /// Steps 3 and 4: marks, then the manifests that are due. The manifests that are gone.
+    async fn carry_out(&self, plan: Plan, pruned: &mut Pruned) -> Result<HashSet<Sha256>, PruneError> {
+        let mut copies = plan.copies;
         // What is taken back comes first: it is the only thing that must not come too late.
-        for copy in &plan.copies {
-            if let Act::Undo(marks) = &copy.act {
-                self.undo(marks).await?;
+        for copy in &mut copies {
+            if let Act::Undo(marks) = &copy.act
+                && !self.task.dry_run
+                && !self.deleter.undo_copy(marks).await?
+            {
+                copy.told.action = RetiredAction::Refused;
+                "its deletion has begun".clone_into(&mut copy.told.reason);
             }
         }
         self.undo(&plan.undo).await?;
-        for copy in &plan.copies {
+        let mut gone = HashSet::new();
+        for mut copy in copies {
             match &copy.act {
                 Act::Mark(mark) if !self.task.dry_run => self.deleter.mark(mark).await?,
-                Act::Delete(doomed) => self.delete(doomed, pruned).await?,
+                Act::Delete(doomed) if self.delete_copy(doomed, pruned).await? => drop(gone.insert(doomed.sha256)),
+                Act::Delete(_) => {
+                    copy.told.action = RetiredAction::Kept;
+                    "its mark was taken back meanwhile".clone_into(&mut copy.told.reason);
+                }
                 Act::Mark(_) | Act::Undo(_) | Act::Nothing => {}
             }
-            self.events.say(&Event::Retired(copy.told.clone()));
+            self.events.say(&Event::Retired(copy.told));
         }
         for mark in &plan.mark {
             if !self.task.dry_run {
@@ -165,7 +174,7 @@ impl Job<'_> {
             }
             pruned.marked_objects += 1;
         }
-        Ok(())
+        Ok(gone)
     }
 
     /// Step 6.
@@ -187,9 +196,22 @@ impl Job<'_> {
         if !self.task.dry_run {
             self.deleter.delete(doomed).await?;
         }
+        self.count(doomed, pruned);
+        Ok(())
+    }
+
+    /// Whether it is gone: its mark may have been taken back meanwhile.
+    async fn delete_copy(&self, doomed: &Doomed, pruned: &mut Pruned) -> Result<bool, PruneError> {
+        let is_gone = self.task.dry_run || self.deleter.delete_copy(doomed).await?;
+        if is_gone {
+            self.count(doomed, pruned);
+        }
+        Ok(is_gone)
+    }
+
+    fn count(&self, doomed: &Doomed, pruned: &mut Pruned) {
         pruned.deleted_objects += 1;
         pruned.deleted_bytes += doomed.bytes;
         self.events.progress().add(doomed.bytes, 1);
-        Ok(())
     }
 }

@@ -40,9 +40,10 @@ pub fn standing(marks: &[KnownMark], grace_s: u64) -> Standing<'_> {
     }
 }
 
-/// Whether every mark can be taken back: a quarter of the grace must be left, so that whoever acts on
-/// a mark that is a whole grace old has seen `.undone` in its listing.
-fn can_be_undone(marks: &[KnownMark], grace_s: u64) -> bool {
+/// Whether every mark is taken back in time: a quarter of the grace must be left, so that whoever acts on a mark that is a
+/// whole grace old has seen `.undone` in its listing. Those of objects are only taken back then; those of a copy at any
+/// age, since who deletes a copy looks for `.undone` once more.
+fn can_be_undone_in_time(marks: &[KnownMark], grace_s: u64) -> bool {
     let mut standing = marks.iter().filter(|mark| mark.stands);
     standing.all(|mark| !mark.proved.deleting && mark.most_s <= grace_s - grace_s / 4)
 }
@@ -121,7 +122,7 @@ impl Plan {
     pub fn new(task: &PruneTask, survey: &Survey) -> Self {
         let undo = task.undo.iter().filter_map(|manifest| {
             let name = names::parse_manifest(manifest)?;
-            Some(undo_copy(task, survey, manifest, &PointId::new(name.source, name.time)))
+            Some(undo_copy(survey, manifest, &PointId::new(name.source, name.time)))
         });
         let dropped = task.drop.iter().filter(|leaving| !task.undo.contains(&leaving.manifest));
         let mut seen = HashSet::new();
@@ -129,16 +130,13 @@ impl Plan {
         let copies: Vec<_> = undo.chain(dropped.map(|leaving| drop_copy(task, survey, leaving))).collect();
         let leaving = leaving(survey, &copies);
         let stays = |manifest: &Sha256| !leaving.contains(manifest);
-        let undo = objects_to_undo(task, survey, &stays);
+        let lingering = lingering(task, survey, &copies);
+        let is_free = |manifest: &Sha256| stays(manifest) && !lingering.contains(manifest);
+        let undo = objects_to_undo(task, survey, &is_free);
         // Where a manifest cannot be read nobody knows what it needs.
         let knows_all = survey.copies.unknown(|_| false) == 0;
         let mark = if task.sweep && knows_all { objects_to_mark(task, survey, &stays) } else { Vec::new() };
         Self { copies, undo, mark }
-    }
-
-    /// The manifests that step 4 deletes.
-    pub fn doomed_copies(&self) -> impl Iterator<Item = &Doomed> {
-        self.copies.iter().filter_map(|copy| if let Act::Delete(doomed) = &copy.act { Some(&**doomed) } else { None })
     }
 }
 
@@ -176,7 +174,7 @@ fn since(mark: &KnownMark) -> Timestamp {
     mark.proved.mark.put.unwrap_or(mark.proved.note.marked_at)
 }
 
-fn undo_copy(task: &PruneTask, survey: &Survey, manifest: &str, point: &PointId) -> CopyPlan {
+fn undo_copy(survey: &Survey, manifest: &str, point: &PointId) -> CopyPlan {
     let tell = |action, reason: &str, since, act| CopyPlan {
         act,
         told: Retired { point: point.clone(), manifest: manifest.to_owned(), action, reason: reason.to_owned(), since },
@@ -185,18 +183,16 @@ fn undo_copy(task: &PruneTask, survey: &Survey, manifest: &str, point: &PointId)
     let Some(copy) = find(survey, manifest) else { return refuse("there is no such copy", None) };
     let marks = marks_on(survey, &copy.sha256);
     let standing: Vec<&KnownMark> = marks.iter().filter(|mark| mark.stands).collect();
+    // Taken back or not: whoever put `.deleting` may have looked for `.undone` before.
+    if let Some(begun) = marks.iter().find(|mark| mark.proved.mark.deleting.is_some()) {
+        return refuse("its deletion has begun", Some(since(begun)));
+    }
     let Some(first) = standing.iter().copied().max_by_key(|mark| mark.most_s) else {
         let was_undone = marks.iter().any(|mark| mark.proved.undone);
         let done = || tell(RetiredAction::Undone, "its mark was taken back before", None, Act::Nothing);
         return if was_undone { done() } else { refuse("it is not marked", None) };
     };
     let marked = Some(since(first));
-    if standing.iter().any(|mark| mark.proved.deleting) {
-        return refuse("its deletion has begun", marked);
-    }
-    if !can_be_undone(marks, task.grace_s) {
-        return refuse("less than a quarter of the grace is left: a deletion may be on its way", marked);
-    }
     let act = Act::Undo(standing.into_iter().map(|mark| mark.proved.clone()).collect());
     tell(RetiredAction::Undone, "asked for", marked, act)
 }
@@ -266,13 +262,24 @@ fn leaving(survey: &Survey, copies: &[CopyPlan]) -> HashSet<Sha256> {
     leaving
 }
 
+/// Manifests that stay, and whose marks were taken back late, or are so by this job: no reason to take other marks back.
+fn lingering(task: &PruneTask, survey: &Survey, copies: &[CopyPlan]) -> HashSet<Sha256> {
+    let lingers = |marks: &[KnownMark]| marks.iter().any(|mark| mark.lingers);
+    let before = survey.copies.census.heads.iter().map(|head| head.name.sha256);
+    let before = before.filter(|sha256| lingers(marks_on(survey, sha256)));
+    let undone = copies.iter().filter(|copy| matches!(copy.act, Act::Undo(_)));
+    let now = undone.filter_map(|copy| names::parse_manifest(&copy.told.manifest)).map(|name| name.sha256);
+    let now = now.filter(|sha256| !can_be_undone_in_time(marks_on(survey, sha256), task.grace_s));
+    before.chain(now).collect()
+}
+
 fn objects_to_undo(task: &PruneTask, survey: &Survey, stays: &impl Fn(&Sha256) -> bool) -> Vec<Proved> {
     let mut undo = Vec::new();
     for object in survey.objects.keys() {
         let marks = marks_on(survey, object);
         // A mark that is too old to be taken back stays: runs send again what it holds, and it is
         // deleted when nobody names it any more.
-        if can_be_undone(marks, task.grace_s) && survey.uses.is_named(object, stays) {
+        if can_be_undone_in_time(marks, task.grace_s) && survey.uses.is_named(object, stays) {
             undo.extend(marks.iter().filter(|mark| mark.stands).map(|mark| mark.proved.clone()));
         }
     }

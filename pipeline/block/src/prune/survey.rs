@@ -59,6 +59,8 @@ pub struct KnownMark {
     pub proved: Proved,
     /// Whether it announces something still.
     pub stands: bool,
+    /// Whether it is that of a copy, and was taken back late: the copy stays, and is no reason to take marks back.
+    pub lingers: bool,
     /// Its age by the clock that says less: for deleting.
     pub least_s: u64,
     /// Its age by the clock that says more: for taking it back.
@@ -122,16 +124,7 @@ impl Survey {
         let copies = Copies::take(repository, &marks, &mut uses).await?;
         living.retain(|heartbeat| !has_committed(&copies.census, heartbeat));
         let resumable = resumable(repository, &runs, &copies.census).await?;
-        let mut known = HashMap::new();
-        let manifests = copies.census.heads.iter().map(|head| &head.name.sha256);
-        let unreadable = copies.unreadable.iter().map(|copy| &copy.sha256);
-        for object in objects.keys().chain(manifests).chain(unreadable) {
-            let proved = marks.proved(repository, object).await?;
-            if !proved.is_empty() {
-                let age = |proved: Proved| known_mark(repository, proved, store_at, job_at);
-                known.insert(*object, proved.into_iter().map(age).collect());
-            }
-        }
+        let known = known_marks(repository, &marks, &objects, &copies, (store_at, job_at), grace_s).await?;
         Ok(Self {
             has_clock: repository.store().has_clock(),
             marks,
@@ -203,6 +196,31 @@ impl Copies {
     }
 }
 
+/// The proved marks on everything that is there; `at` is the moment before they were listed, by the store and by the job.
+async fn known_marks(
+    repository: &Repository,
+    marks: &Marks,
+    objects: &BTreeMap<Sha256, ObjectInfo>,
+    copies: &Copies,
+    at: (Timestamp, Timestamp),
+    grace_s: u64,
+) -> Result<HashMap<Sha256, Vec<KnownMark>>, PruneError> {
+    let mut known = HashMap::new();
+    let manifests = copies.census.heads.iter().map(|head| head.name.sha256);
+    let manifests: HashSet<Sha256> = manifests.chain(copies.unreadable.iter().map(|copy| copy.sha256)).collect();
+    for object in objects.keys().chain(&manifests) {
+        let mut of_object = Vec::new();
+        for proved in marks.proved(repository, object).await? {
+            let lingers = manifests.contains(object) && proved.lingers(repository, grace_s).await;
+            of_object.push(KnownMark { lingers, ..known_mark(repository, proved, at.0, at.1) });
+        }
+        if !of_object.is_empty() {
+            known.insert(*object, of_object);
+        }
+    }
+    Ok(known)
+}
+
 fn known_mark(repository: &Repository, proved: Proved, store_at: Timestamp, job_at: Timestamp) -> KnownMark {
     let by_job = job_at.seconds_since(proved.note.marked_at);
     let by_store = match proved.mark.put.filter(|_| repository.store().has_clock()) {
@@ -212,6 +230,7 @@ fn known_mark(repository: &Repository, proved: Proved, store_at: Timestamp, job_
     let positive = |age: i64| u64::try_from(age).unwrap_or(0);
     KnownMark {
         stands: proved.stands(repository),
+        lingers: false,
         proved,
         least_s: positive(by_job.min(by_store)),
         most_s: positive(by_job.max(by_store)),

@@ -13,6 +13,8 @@ mod nights;
 
 mod prune;
 
+mod undo;
+
 mod refusals;
 
 mod evidence;

@@ -79,25 +79,25 @@ async fn what_a_ledger_remembers_keeps_its_trace() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_mark_is_taken_back_in_time_and_not_too_late() {
-    for (hours, action, is_there) in [(17, RetiredAction::Undone, true), (19, RetiredAction::Refused, false)] {
+async fn a_mark_is_taken_back_until_the_deletion_has_begun() {
+    for hours in [17, 19, 30] {
         let (shop, nights) = three_nights().await;
         let task = sweep(shop.leaving(&[1]));
         shop.prune(&task).await.0.unwrap();
         shop.pass_hours(hours);
         let undo = PruneTask { undo: vec![shop.manifest(1)], grace_s: 86_400, ..PruneTask::default() };
-        assert_eq!(shop.prune(&undo).await.1.retired(), [(1, action)], "after {hours} h");
-        assert_eq!(shop.list().await.1.points()[0].mark.is_none(), is_there);
-        shop.pass_hours(25 - hours);
-        let (_, lines) = shop.prune(&task).await;
+        assert_eq!(shop.prune(&undo).await.1.retired(), [(1, RetiredAction::Undone)], "after {hours} h");
+        assert_eq!(shop.list().await.1.points()[0].mark, None);
         // What was taken back gets a whole new grace.
-        let expected = if is_there { RetiredAction::Marked } else { RetiredAction::Deleted };
-        assert_eq!(lines.retired(), [(1, expected)]);
-        if is_there {
-            assert!(shop.restored(1).await == nights[0]);
-        }
+        assert_eq!(shop.prune(&task).await.1.retired(), [(1, RetiredAction::Marked)]);
+        assert!(shop.restored(1).await == nights[0]);
         assert_whole(&shop, "after an undo").await;
     }
+    let (shop, _) = three_nights().await;
+    shop.mark_deleted(&shop.manifest(1)).await;
+    let undo = PruneTask { undo: vec![shop.manifest(1)], grace_s: 86_400, ..PruneTask::default() };
+    assert_eq!(shop.prune(&undo).await.1.retired(), [(1, RetiredAction::Refused)]);
+    assert_eq!(shop.list().await.1.points()[0].state, CopyState::Deleting);
 }
 
 #[tokio::test(flavor = "multi_thread")]

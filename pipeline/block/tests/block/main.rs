@@ -15,6 +15,8 @@ mod prune;
 
 mod undo;
 
+mod stepping;
+
 mod refusals;
 
 mod evidence;

@@ -172,6 +172,15 @@ impl Group {
         (!self.is_undone() || self.is_deleting()).then_some(mark)
     }
 
+    /// Whether it was taken back, but so late that a deleter may have looked before: more than seven eighths of the
+    /// grace after it was put, by whichever clock says so. Only the mark of a copy may be.
+    fn is_undone_late(&self, clock: Clock, grace: i64) -> bool {
+        let (Some(mark), Some(undone)) = (&self.mark, &self.undone) else { return false };
+        let (Some(said), Some(undone_said)) = (mark.record(), undone.record()) else { return false };
+        let seen = if clock.is_stores { undone.modified.seconds_since(mark.modified) } else { 0 };
+        undone_said.marked_at.seconds_since(said.marked_at).max(seen) > grace - grace / 8
+    }
+
     /// Since when, by the store's clock where it has one.
     pub fn since(&self, clock: Clock) -> Option<Timestamp> {
         let mark = self.standing()?;
@@ -295,6 +304,11 @@ impl Marks {
         if self.0.is_empty() { &[] } else { self.0.get(&object_digest(key)).map_or(&[], Vec::as_slice) }
     }
 
+    /// The mark with this id on the object with this key.
+    pub fn into_group(mut self, key: &str, id: &str) -> Option<Group> {
+        self.0.remove(&object_digest(key))?.into_iter().find(|group| group.id == id)
+    }
+
     /// Whether the object with this key is marked, by whomever.
     pub fn is_marked(&self, key: &str) -> bool {
         self.on(key).iter().any(Group::holds)
@@ -303,6 +317,12 @@ impl Marks {
     /// Whether the point with this manifest is marked by who may sign.
     pub fn is_proved(&self, key: &str) -> bool {
         self.on(key).iter().any(|group| group.standing().is_some() || group.is_deleting())
+    }
+
+    /// Whether the mark of the point with this manifest was taken back too late for a run to build on it, and for its
+    /// objects' marks to be taken back on its account. `docs/decisions/0006-deleting.md` has the reason.
+    pub fn is_undone_late(&self, key: &str, clock: Clock, grace: i64) -> bool {
+        self.on(key).iter().any(|group| group.is_undone_late(clock, grace))
     }
 
     /// Whether who may sign says that the object with this key is deleted.
@@ -324,6 +344,13 @@ impl Marks {
         standing.filter(is_free).max_by_key(|group| group.age(clock))
     }
 
+    /// The same for a copy, whose mark is dead once it was taken back, whatever else lies beside it.
+    pub fn actionable_on_copy(&self, key: &str, clock: Clock) -> Option<&Group> {
+        let is_free = |group: &&Group| !group.is_undone() && (group.deleting.is_none() || group.is_deleting());
+        let standing = self.on(key).iter().filter(|group| group.standing().is_some());
+        standing.filter(is_free).max_by_key(|group| group.age(clock))
+    }
+
     /// How long the object with this key has been marked, as a run has to see it; `None` where it is not.
     pub fn age_for_run(&self, key: &str, clock: Clock) -> Option<i64> {
         self.on(key).iter().filter(|group| group.holds()).map(|group| group.age_for_run(clock)).max()
@@ -337,6 +364,13 @@ impl Marks {
 }
 
 impl Group {
+    /// For how long at least an `.undone` has been there, where a `.deleting` is there too; else `None`.
+    pub fn met_for(&self, clock: Clock) -> Option<i64> {
+        let said = record(self.undone.as_ref()).filter(|_| self.is_deleting())?.marked_at;
+        let seen = self.undone.as_ref().filter(|_| clock.is_stores).map(|found| clock.age(found.modified));
+        seen.into_iter().chain([clock.age(said)]).min()
+    }
+
     fn slot(&mut self, kind: Kind) -> &mut Option<Found> {
         match kind {
             Kind::Mark => &mut self.mark,

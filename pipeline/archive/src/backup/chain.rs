@@ -22,6 +22,7 @@ use crate::events::Events;
 use crate::format::{Folder, MANIFEST_NAME, POINTS, SIGNATURE_NAME, parse_point_key, point_key};
 use crate::manifest::{Drop, LedgerLine, Manifest, Stored};
 use crate::marks::{Marks, object_digest};
+use crate::objects::Clock;
 use crate::points::{Copy, Opened, open, open_listed, sizes, with_causes};
 use crate::repo::Repository;
 
@@ -165,9 +166,10 @@ impl Chain {
     }
 
     /// The newest point of `source` that is not marked by who may sign: else a stranger's mark would have
-    /// everything stored again.
-    pub fn parent_line(&self, source: &SourceName, marks: &Marks) -> Option<&LedgerLine> {
-        let own = self.alive.iter().filter(|(key, line)| line.point.source() == source && !marks.is_proved(key));
+    /// everything stored again. One whose mark was taken back late counts as marked.
+    pub fn parent_line(&self, source: &SourceName, marks: &Marks, clock: Clock, grace: i64) -> Option<&LedgerLine> {
+        let is_marked = |key: &str| marks.is_proved(key) || marks.is_undone_late(key, clock, grace);
+        let own = self.alive.iter().filter(|(key, line)| line.point.source() == source && !is_marked(key));
         own.map(|(_, line)| line).max_by_key(|line| line.anchor.sequence)
     }
 

@@ -194,7 +194,8 @@ pub async fn run(
     events.phase("scanning");
 
     let (marks, chain) = look_around(&repository, &state, task, events).await?;
-    let mut parent = match chain.parent_line(task.point.source(), &marks) {
+    let grace = i64::try_from(task.grace_s).unwrap_or(i64::MAX);
+    let mut parent = match chain.parent_line(task.point.source(), &marks, repository.objects.clock(), grace) {
         Some(line) => match chain.copy(&repository, line, events).await? {
             Some(copy) => Parent::open(&repository, copy, &marks, &state.cache, events).await?,
             None => Parent::default(),

@@ -80,6 +80,29 @@ fn a_run_takes_a_mark_for_old_and_a_deleter_for_young() {
 }
 
 #[test]
+fn taking_back_is_late_by_whichever_clock_says_so() {
+    use Kind::{Deleting, Mark, Undone};
+    let check = |mark: (i64, Option<i64>), undone: (i64, Option<i64>), clock, late: bool| {
+        let marks = marks(&[(Mark, mark.0, mark.1), (Undone, undone.0, undone.1)]);
+        assert_eq!(marks.is_undone_late("volumes/a", clock, 800), late, "{mark:?} {undone:?}");
+        assert!(marks.standing("volumes/a", clock).is_none() || undone.1.is_none());
+    };
+    check((0, Some(0)), (700, Some(700)), STORE, false);
+    check((0, Some(0)), (701, Some(700)), STORE, true);
+    check((0, Some(0)), (700, Some(701)), STORE, true);
+    check((0, Some(0)), (900, Some(700)), JOB, false);
+    check((0, Some(0)), (0, Some(701)), JOB, true);
+    // What nobody signed takes nothing back, at no time.
+    check((0, Some(0)), (701, None), STORE, false);
+    let both = [(Mark, 5, Some(5)), (Deleting, 900, Some(900)), (Undone, 600, Some(700))];
+    let met = |marks: Marks, clock| marks.on("volumes/a")[0].met_for(clock);
+    assert_eq!((met(marks(&both), STORE), met(marks(&both), JOB)), (Some(300), Some(300)));
+    assert_eq!((met(marks(&both[..2]), STORE), met(marks(&[both[0], both[2]]), STORE)), (None, None));
+    let marks = marks(&both);
+    assert!(marks.actionable("volumes/a", STORE).is_some() && marks.actionable_on_copy("volumes/a", STORE).is_none());
+}
+
+#[test]
 fn strange_names_are_no_marks() {
     let digest = object_digest("volumes/a");
     for name in ["nonsense", "x-y", &digest, &format!("{digest}-00"), &format!("{digest}-0001020304050607.other")] {

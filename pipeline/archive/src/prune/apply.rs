@@ -1,23 +1,27 @@
 //! Does what a [`Plan`] says, in the order of `docs/decisions/0006-deleting.md`; whatever stops it, the next job goes on.
 //!
-//! 1. Marks are taken back, soon after they were listed. Taking a mark back later could come after another
+//! 1. Marks of copies are taken back, at any age: `.undone`, then a look for `.deleting` ([`copies`]).
+//!    Marks of objects are taken back soon after they were listed. Taking one back later could come after another
 //!    deleter has looked: it is left for the next job.
 //! 2. Marks are put. They only start clocks.
-//! 3. Copies go: `.deleting`, then the manifest, with which the copy is gone, then its signature, which nobody
-//!    else has. Cut off between them, the signature is an object that nobody names.
+//! 3. Copies go: `.deleting`, then a look for `.undone`, then the manifest, with which the copy is gone, then its
+//!    signature, which nobody else has. Cut off between them, the signature is an object that nobody names.
 //! 4. **Manifests are listed and read again, then the marks.** A run that may name a marked object has put its
 //!    manifest before this listing, see the proof.
 //! 5. An object goes if it is named by none of these manifests, and its mark is still there and was not taken
 //!    back: `.deleting`, then the object. How long this takes does not matter.
 
-use std::collections::BTreeSet;
+mod copies;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use dualsync_archive_store::contract::ErrorKind;
+use dualsync_model::event::RetiredAction;
 use futures::{StreamExt as _, TryStreamExt as _};
 
 use crate::events::Events;
-use crate::format::{FORMAT, MANIFEST_NAME, SIGNATURE_NAME, VERSION};
+use crate::format::{FORMAT, VERSION};
 use crate::marks::{Group, Kind, Mark, Marks, mark_key, object_digest};
 use crate::minisign::SecretKey;
 use crate::objects::ObjectError;
@@ -38,13 +42,18 @@ pub struct Applier<'a> {
     pub secret: &'a SecretKey,
     /// Progress.
     pub events: &'a Events,
+    /// Seconds.
+    pub grace: i64,
 }
+
+/// What became of copies other than what was planned, by manifest.
+pub type Otherwise = BTreeMap<String, (RetiredAction, &'static str)>;
 
 /// What was done.
 #[derive(Debug, Default)]
 pub struct Applied {
-    /// Marks that could not be taken back in time, by object.
-    pub late: BTreeSet<String>,
+    /// Copies that somebody else was quicker with.
+    pub otherwise: Otherwise,
     /// Objects that were deleted, manifests among them.
     pub deleted_objects: u64,
     /// Their bytes.
@@ -58,13 +67,12 @@ impl Applier<'_> {
     pub async fn apply(&self, plan: &Plan, survey: &mut Survey) -> Result<Applied, PruneError> {
         let mut applied = Applied::default();
         self.events.phase("marking");
-        for order in &plan.undo {
-            // One after the other, copies first: that an object is needed may rest on a copy that was just taken back.
-            let put = survey.undo_until.keep(self.put(order, Kind::Undone)).await;
-            if let Ok(put) = put {
+        // Copies first: that an object is needed may rest on a copy that was just taken back.
+        if self.take_back(&plan.undo_copies, &mut applied).await? {
+            for order in &plan.undo {
+                // What comes too late is left for the next job.
+                let Ok(put) = survey.undo_until.keep(self.put(order, Kind::Undone)).await else { break };
                 put?;
-            } else {
-                applied.late.insert(order.object.clone());
             }
         }
         futures::stream::iter(&plan.mark)
@@ -73,11 +81,7 @@ impl Applier<'_> {
             .try_collect::<()>()
             .await?;
         self.events.phase("deleting");
-        for order in &plan.copies {
-            self.delete_copy(order).await?;
-            applied.deleted_objects += 1;
-            applied.deleted_bytes += order.bytes;
-        }
+        self.delete_copies(plan, &mut applied).await?;
         if plan.objects.is_empty() {
             applied.marks = Marks::list(self.repository).await?;
             return Ok(applied);
@@ -112,12 +116,6 @@ impl Applier<'_> {
     async fn mark(&self, order: &Order) -> Result<(), PruneError> {
         let mark = random_id(&order.object)?;
         Ok(self.put(&Order { mark, ..order.clone() }, Kind::Mark).await?)
-    }
-
-    async fn delete_copy(&self, order: &Order) -> Result<(), ObjectError> {
-        self.put(order, Kind::Deleting).await?;
-        self.repository.objects.delete(&order.object).await?;
-        self.repository.objects.delete(&order.object.replace(MANIFEST_NAME, SIGNATURE_NAME)).await
     }
 
     async fn delete_object(&self, order: &Order) -> Result<u64, ObjectError> {

@@ -11,9 +11,9 @@ pub mod manifests;
 pub mod plan;
 pub mod survey;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
-use dualsync_model::event::{Event, Pruned, RetiredAction, Summary};
+use dualsync_model::event::{Event, Pruned, Summary};
 use dualsync_model::job::{Anchor, PruneTask};
 use dualsync_model::outcome::Exit;
 use dualsync_model::time::Timestamp;
@@ -24,7 +24,7 @@ use crate::marks::{Kind, Marks, object_digest};
 use crate::minisign::SecretKey;
 use crate::objects::{Clock, ObjectError};
 use crate::program::summary;
-use crate::prune::apply::Applier;
+use crate::prune::apply::{Applier, Otherwise};
 use crate::prune::plan::Plan;
 use crate::prune::survey::Survey;
 use crate::repo::Repository;
@@ -98,15 +98,16 @@ pub async fn prune(
         refuse_rollback(repository, &survey, remembered, events).await?;
     }
     let plan = Plan::new(&survey, task);
-    let (pruned, late) = if task.dry_run {
-        (foretell(repository, &survey, &plan, task, events).await?, BTreeSet::new())
+    let (pruned, other) = if task.dry_run {
+        (foretell(repository, &survey, &plan, task, events).await?, BTreeMap::new())
     } else {
-        act(&Applier { repository, secret, events }, &mut survey, &plan, task).await?
+        let grace = i64::try_from(task.grace_s).unwrap_or(i64::MAX);
+        act(&Applier { repository, secret, events, grace }, &mut survey, &plan, task).await?
     };
     for mut retired in plan.retired {
-        if retired.action == RetiredAction::Undone && late.contains(&retired.manifest) {
-            retired.action = RetiredAction::Refused;
-            "it took too long to list the repository: ask again".clone_into(&mut retired.reason);
+        if let Some((action, reason)) = other.get(&retired.manifest) {
+            retired.action = *action;
+            (*reason).clone_into(&mut retired.reason);
         }
         events.emit(&Event::Retired(retired));
     }
@@ -142,7 +143,7 @@ async fn act(
     survey: &mut Survey,
     plan: &Plan,
     task: &PruneTask,
-) -> Result<(Pruned, BTreeSet<String>), PruneError> {
+) -> Result<(Pruned, Otherwise), PruneError> {
     let done = applier.apply(plan, survey).await?;
     let mut pruned = Pruned { deleted_objects: done.deleted_objects, deleted_bytes: done.deleted_bytes, ..plan.counts };
     if task.sweep {
@@ -150,7 +151,7 @@ async fn act(
         let remembered = task.remembered.as_ref();
         pruned.cleared = clear::clear(repository, survey, done.marks, remembered, false, events).await?;
     }
-    Ok((pruned, done.late))
+    Ok((pruned, done.otherwise))
 }
 
 fn compare_clocks(store: Clock, host: Timestamp) -> Result<(), PruneError> {

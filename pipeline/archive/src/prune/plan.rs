@@ -10,7 +10,7 @@ use dualsync_model::id::PointId;
 use dualsync_model::job::{Anchor, Leaving, PruneTask};
 
 use crate::format::parse_point_key;
-use crate::marks::Group;
+use crate::marks::{Group, Kind, mark_key};
 use crate::objects::Clock;
 use crate::points::Copy;
 use crate::prune::survey::{Stored, Survey};
@@ -24,8 +24,12 @@ const UNNAMED: &str = "no point needs it";
 pub struct Plan {
     /// One line for each copy of the job.
     pub retired: Vec<Retired>,
-    /// Marks that are taken back.
+    /// Marks on copies that are taken back.
+    pub undo_copies: Vec<Order>,
+    /// Marks on objects that are taken back, which may rest on a copy that was.
     pub undo: Vec<Order>,
+    /// Of copies that stay, each `.deleting` that met an `.undone` so long ago that nobody acts on it any more.
+    pub withdraw: Vec<String>,
     /// Objects and copies that are marked now; their orders have no mark yet.
     pub mark: Vec<Order>,
     /// Copies that are deleted now.
@@ -49,6 +53,8 @@ pub struct Order {
     pub asked: bool,
     /// Of a manifest, its number and digest.
     pub manifest: Option<Anchor>,
+    /// Whether its deletion had begun before this job.
+    pub begun: bool,
     /// Length of the object.
     pub bytes: u64,
 }
@@ -100,7 +106,14 @@ impl Planner<'_> {
                 if self.spared(copy).is_none() {
                     self.leaving.insert(copy.key.clone());
                 }
+            } else if self.survey.marks.is_undone_late(&copy.key, self.survey.clock, self.grace) {
+                // It stays, and is no reason to take marks back.
+                self.marked.insert(copy.key.clone());
             }
+            let met = self.survey.marks.on(&copy.key).iter().filter(|group| {
+                group.met_for(self.survey.clock).is_some_and(|age| self.sweep && age >= self.grace / 4)
+            });
+            self.plan.withdraw.extend(met.map(|group| mark_key(&group.id, Kind::Deleting)));
         }
     }
 
@@ -129,7 +142,7 @@ impl Planner<'_> {
         else {
             return self.tell(leaving, RetiredAction::Refused, "no manifest with this key and digest is there", None);
         };
-        let group = survey.marks.actionable(&copy.key, survey.clock);
+        let group = survey.marks.actionable_on_copy(&copy.key, survey.clock);
         let is_newest = survey.manifests.newest().is_some_and(|newest| newest.key == copy.key);
         if is_newest && !leaving.asked {
             // Numbers of manifests and the memory of hosts hang on it.
@@ -143,6 +156,7 @@ impl Planner<'_> {
         let order = |mark: String| Order {
             object: copy.key.clone(),
             mark,
+            begun: group.is_some_and(Group::is_deleting),
             reason: leaving.reason.clone(),
             asked: leaving.asked,
             manifest: Some(copy.anchor.clone()),
@@ -180,14 +194,15 @@ impl Planner<'_> {
         if survey.marks.is_deleting(manifest) {
             return self.tell(&leaving, RetiredAction::Refused, "its deletion has begun", oldest);
         }
-        if !standing.iter().all(|group| can_be_undone(group, survey.clock, self.grace)) {
-            return self.tell(&leaving, RetiredAction::Refused, "less than a quarter of its grace is left", oldest);
-        }
         self.leaving.remove(manifest);
-        self.marked.remove(manifest);
+        let is_late = survey.marks.is_undone_late(manifest, survey.clock, self.grace);
+        if !is_late && standing.iter().all(|group| is_in_time(group, survey.clock, self.grace)) {
+            // It counts as unmarked from now on, and marks on what it names have lost their reason.
+            self.marked.remove(manifest);
+        }
         for group in standing {
             let anchor = Some(copy.anchor.clone());
-            self.plan.undo.push(undo(group, manifest, "taken back", true, anchor));
+            self.plan.undo_copies.push(undo(group, manifest, "taken back", true, anchor));
         }
         self.tell(&leaving, RetiredAction::Undone, "taken back", oldest);
     }
@@ -224,6 +239,7 @@ impl Planner<'_> {
             reason: UNNAMED.to_owned(),
             asked: false,
             manifest: None,
+            begun: false,
             bytes: stored.bytes,
         };
         match standing {
@@ -251,13 +267,13 @@ impl Planner<'_> {
     }
 }
 
-/// Taking back is allowed while a quarter of the grace is left, by the clock that says the mark is older: so
+/// Taking back is in time while a quarter of the grace is left, by the clock that says the mark is older: so
 /// a deleter that could act on the mark lists it after that, and sees that it was taken back.
-fn can_be_undone(group: &Group, clock: Clock, grace: i64) -> bool {
+fn is_in_time(group: &Group, clock: Clock, grace: i64) -> bool {
     group.age_max(clock).is_some_and(|age| age <= grace - grace / 4)
 }
 
 fn undo(group: &Group, object: &str, reason: &str, asked: bool, manifest: Option<Anchor>) -> Order {
     let (object, reason) = (object.to_owned(), reason.to_owned());
-    Order { object, mark: group.id.clone(), reason, asked, manifest, bytes: 0 }
+    Order { object, mark: group.id.clone(), reason, asked, manifest, begun: false, bytes: 0 }
 }

@@ -16,3 +16,4 @@ mod reuse;
 mod site;
 mod stepping;
 mod stock;
+mod undo;

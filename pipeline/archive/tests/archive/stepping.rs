@@ -63,6 +63,8 @@ impl Base {
             has_clock,
             touched: AtomicBool::new(false),
             is_sending: AtomicBool::new(false),
+            taken_back: Mutex::default(),
+            wrong: Mutex::default(),
         })
     }
 }
@@ -152,6 +154,7 @@ async fn schedule(base: &Base, seed: u64, hidden: Hidden) -> Outcome {
             lost = world.check().err();
         }
     }
+    let lost = lost.or(world.wrong.lock().unwrap().take());
     let mut outcome = Outcome { lost, ..Outcome::default() };
     for actor in actors {
         let counts = actor.await.unwrap();
@@ -193,7 +196,10 @@ async fn act(world: Arc<World>, mut site: Site, actor: usize, ahead: i64, hidden
             match event {
                 Event::Committed(_) => counts.committed += 1,
                 Event::Retired(retired) if retired.action == RetiredAction::Deleted => counts.deleted_copies += 1,
-                Event::Retired(retired) if retired.action == RetiredAction::Undone => counts.undone += 1,
+                Event::Retired(retired) if retired.action == RetiredAction::Undone => {
+                    world.was_taken_back(&retired.manifest);
+                    counts.undone += 1;
+                }
                 Event::Pruned(pruned) => counts.deleted_objects += pruned.deleted_objects,
                 _ => {}
             }

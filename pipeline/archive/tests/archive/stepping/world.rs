@@ -1,9 +1,11 @@
 //! The world that all actors share: a store in memory, its clock, and a scheduler that lets one call go at a time.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use dualsync_archive::digest::Digest;
 use dualsync_archive::refs::parse_refs;
 use dualsync_archive_store::contract::{
     Conditional, ErrorKind, Key, ObjectInfo, Operation, Receipt, Reply, Store, StoreError,
@@ -101,6 +103,10 @@ pub struct World {
     pub touched: AtomicBool,
     /// Whether the backup has looked around, and not yet begun to commit.
     pub is_sending: AtomicBool,
+    /// Marks of which somebody was told that they are taken back: none of them may delete its copy.
+    pub taken_back: Mutex<BTreeSet<String>>,
+    /// What happened to a manifest and should not have.
+    pub wrong: Mutex<Option<String>>,
 }
 
 impl World {
@@ -112,6 +118,29 @@ impl World {
         let mut now = self.now.lock().unwrap();
         *now = now.plus_seconds(seconds);
         self.store.set_now(*now);
+    }
+
+    /// Marks on an object with this companion.
+    fn marks_with(&self, object: &str, suffix: &str) -> BTreeSet<String> {
+        let prefix = format!("marks/{}-", Digest::of(object.as_bytes()));
+        let keys = self.store.keys().into_iter().map(|key| key.to_string()).filter(|key| key.starts_with(&prefix));
+        keys.filter_map(|key| Some(key.strip_suffix(suffix)?.to_owned())).collect()
+    }
+
+    /// Somebody was told that the marks of this copy are taken back.
+    pub fn was_taken_back(&self, manifest: &str) {
+        self.taken_back.lock().unwrap().extend(self.marks_with(manifest, ".undone"));
+    }
+
+    /// A manifest goes only by a mark whose `.deleting` is there, and that nobody was told to be taken back.
+    fn is_deleted(&self, key: &Key) {
+        if !key.as_str().ends_with("/manifest.json") || self.store.peek(key).is_none() {
+            return;
+        }
+        let taken_back = self.taken_back.lock().unwrap();
+        if self.marks_with(key.as_str(), ".deleting").iter().all(|mark| taken_back.contains(mark)) {
+            *self.wrong.lock().unwrap() = Some(format!("{key} goes by no mark that stands"));
+        }
     }
 
     /// Every object that a manifest names is there.
@@ -243,6 +272,7 @@ impl Store for Stepping {
     fn delete<'a>(&'a self, key: &'a Key) -> Reply<'a, ()> {
         let call = async move {
             self.world.touched.store(true, Ordering::Relaxed);
+            self.world.is_deleted(key);
             self.world.store.delete(key).await
         };
         Box::pin(self.step(call, None))

@@ -1,0 +1,99 @@
+//! Copies: a mark that is taken back, and a deletion that is carried out, may meet.
+//!
+//! Who takes back puts `.undone` and then looks for `.deleting`; who deletes puts `.deleting` and then looks for
+//! `.undone`. Whatever the order, one of the two sees the other, and the copy stays if it is the deleter.
+//!
+//! The name `.deleting` is one for all who act by that mark. So three things are needed besides:
+//! - A deleter takes away only a `.deleting` that was not there before it; an older one may be another's, who is about to
+//!   delete the manifest, and what vanishes without `.deleting` stops every deleter.
+//! - A manifest is deleted within an eighth of the grace after its `.deleting` was put, or not in this job. So whoever looked
+//!   before an `.undone` came has ended when that is a quarter of the grace old, and whoever looks later leaves the copy:
+//!   then a `.deleting` beside it is nobody's any more, and any sweep takes it away.
+//! - After the manifest a deleter looks once more, and says `.deleting` again where somebody has taken it away.
+
+use dualsync_model::event::RetiredAction;
+use futures::{StreamExt as _, TryStreamExt as _};
+
+use super::{AT_ONCE, Applied, Applier};
+use crate::deadline::Deadline;
+use crate::format::{MANIFEST_NAME, SIGNATURE_NAME};
+use crate::marks::{Group, Kind, Marks, mark_key};
+use crate::objects::ObjectError;
+use crate::prune::plan::{Order, Plan};
+
+/// What became of a copy that was to be deleted.
+enum Fate {
+    Deleted,
+    /// Its mark was taken back.
+    Kept,
+    /// It took so long that somebody else may be at work.
+    Late,
+}
+
+impl Applier<'_> {
+    /// Takes the marks of copies back; `false` when one met a deletion, after which no mark may rest on these copies.
+    pub(super) async fn take_back(&self, orders: &[Order], applied: &mut Applied) -> Result<bool, ObjectError> {
+        let mut met_none = true;
+        for order in orders {
+            self.put(order, Kind::Undone).await?;
+            if self.look(order).await?.is_some_and(|group| group.is_deleting()) {
+                applied.otherwise.insert(order.object.clone(), (RetiredAction::Refused, "its deletion has begun"));
+                met_none = false;
+            }
+        }
+        Ok(met_none)
+    }
+
+    /// Deletes the copies that are due, several at once: each by its own mark.
+    pub(super) async fn delete_copies(&self, plan: &Plan, applied: &mut Applied) -> Result<(), ObjectError> {
+        for key in &plan.withdraw {
+            self.repository.objects.delete(key).await?;
+        }
+        let mut deletions = futures::stream::iter(&plan.copies)
+            .map(|order| async move { Ok::<_, ObjectError>((order, self.delete_copy(order).await?)) })
+            .buffer_unordered(AT_ONCE);
+        while let Some((order, fate)) = deletions.try_next().await? {
+            let reason = match fate {
+                Fate::Deleted => {
+                    applied.deleted_objects += 1;
+                    applied.deleted_bytes += order.bytes;
+                    continue;
+                }
+                Fate::Kept => "its mark was taken back",
+                Fate::Late => "its deletion took too long: the next sweep goes on",
+            };
+            applied.otherwise.insert(order.object.clone(), (RetiredAction::Kept, reason));
+        }
+        Ok(())
+    }
+
+    async fn delete_copy(&self, order: &Order) -> Result<Fate, ObjectError> {
+        let objects = &self.repository.objects;
+        let deadline = Deadline::after(self.grace / 8);
+        self.put(order, Kind::Deleting).await?;
+        // The mark is read after `.undone` was listed: one that is still there was seen with all that took it back.
+        let stands = self.look(order).await?.is_some_and(|group| group.standing().is_some() && !group.is_undone());
+        if !stands {
+            if !order.begun {
+                objects.delete(&mark_key(&order.mark, Kind::Deleting)).await?;
+            }
+            return Ok(Fate::Kept);
+        }
+        match deadline.keep(objects.delete(&order.object)).await {
+            Ok(deleted) => deleted?,
+            Err(_) => return Ok(Fate::Late),
+        }
+        if self.look(order).await?.is_none_or(|group| group.deleting.is_none()) {
+            self.put(order, Kind::Deleting).await?;
+        }
+        objects.delete(&order.object.replace(MANIFEST_NAME, SIGNATURE_NAME)).await?;
+        Ok(Fate::Deleted)
+    }
+
+    /// The mark of this order as it is now, with its companions, proved.
+    async fn look(&self, order: &Order) -> Result<Option<Group>, ObjectError> {
+        let mut marks = Marks::list_of(self.repository, &order.object).await?;
+        marks.prove(self.repository, |_, _| true, self.events).await?;
+        Ok(marks.into_group(&order.object, &order.mark))
+    }
+}

@@ -20,6 +20,7 @@ use crate::format::marks::{KEPT_DAYS, LIFE_DAYS};
 use crate::heartbeat::Heartbeat;
 use crate::marks::{Mark, proved_note};
 use crate::names::{self, Companion};
+use crate::prune::at_once::{PORTION, Work, at_once};
 use crate::prune::error::PruneError;
 use crate::prune::survey::{KnownMark, Survey};
 use crate::repository::Repository;
@@ -35,15 +36,24 @@ pub async fn clear(
     task: &PruneTask,
 ) -> Result<u64, PruneError> {
     let clearing = Clearing { repository, survey, gone, grace_s: i64::try_from(task.grace_s).unwrap_or(i64::MAX) };
-    let mut keys = clearing.marks().await?;
-    keys.extend(clearing.run_records().await?);
+    let mut groups = clearing.marks().await?;
+    groups.extend(clearing.run_records().await?.into_iter().map(|key| vec![key]));
+    let cleared: u64 = groups.iter().map(|group| group.len() as u64).sum();
     if task.dry_run {
-        return Ok(keys.len() as u64);
+        return Ok(cleared);
     }
-    for key in &keys {
+    for portion in groups.chunks(PORTION) {
+        let works = portion.iter().map(|group| Box::pin(delete_in_order(repository, group)) as Work<'_, ()>);
+        at_once(works.collect(), |()| {}).await?;
+    }
+    Ok(cleared + repository.store().clear_leftovers().await?)
+}
+
+async fn delete_in_order(repository: &Repository, group: &[Key]) -> Result<(), PruneError> {
+    for key in group {
         repository.store().delete(key).await?;
     }
-    Ok(keys.len() as u64 + repository.store().clear_leftovers().await?)
+    Ok(())
 }
 
 struct Clearing<'a> {
@@ -59,18 +69,19 @@ impl Clearing<'_> {
     }
 
     /// Keys of marks and companions that have served, each mark before its companions.
-    async fn marks(&self) -> Result<Vec<Key>, PruneError> {
-        let mut keys = Vec::new();
+    async fn marks(&self) -> Result<Vec<Vec<Key>>, PruneError> {
+        let mut groups = Vec::new();
         for (object, marks) in self.survey.marks.all() {
             for mark in marks {
                 if self.has_served(object, mark).await? {
-                    keys.extend(mark.put.map(|_| mark.key.clone()));
-                    keys.extend(mark.deleting.map(|_| mark.beside(Companion::Deleting)));
-                    keys.extend(mark.undone.map(|_| mark.beside(Companion::Undone)));
+                    let put = mark.put.map(|_| mark.key.clone());
+                    let deleting = mark.deleting.map(|_| mark.beside(Companion::Deleting));
+                    let undone = mark.undone.map(|_| mark.beside(Companion::Undone));
+                    groups.push([put, deleting, undone].into_iter().flatten().collect());
                 }
             }
         }
-        Ok(keys)
+        Ok(groups)
     }
 
     async fn has_served(&self, object: &Sha256, mark: &Mark) -> Result<bool, PruneError> {

@@ -5,6 +5,7 @@
 //! is needed: no pack and no map object is ever fetched here. [`survey`] looks, [`plan`] decides, [`apply`] acts.
 
 pub mod apply;
+mod at_once;
 mod clear;
 mod error;
 pub mod plan;
@@ -23,6 +24,7 @@ use crate::format::{DAY_S, marks::GRACE_DAYS_MAX};
 use crate::history::rollback;
 use crate::names;
 use crate::prune::apply::Deleter;
+use crate::prune::at_once::{PORTION, Work, at_once};
 pub use crate::prune::error::PruneError;
 use crate::prune::plan::{Act, Doomed, Plan, Standing, doomed, standing};
 use crate::prune::survey::{Clocks, Copies, Survey, Unreadable};
@@ -168,35 +170,41 @@ impl Job<'_> {
             }
             self.events.say(&Event::Retired(copy.told));
         }
-        for mark in &plan.mark {
-            if !self.task.dry_run {
-                self.deleter.mark(mark).await?;
+        pruned.marked_objects += plan.mark.len() as u64;
+        if !self.task.dry_run {
+            for portion in plan.mark.chunks(PORTION) {
+                let works = portion.iter().map(|mark| Box::pin(self.deleter.mark(mark)) as Work<'_, ()>);
+                at_once(works.collect(), |()| {}).await?;
             }
-            pruned.marked_objects += 1;
         }
         Ok(gone)
     }
 
     /// Step 6.
     async fn sweep(&self, doomed: &[Doomed], pruned: &mut Pruned) -> Result<(), PruneError> {
-        for object in doomed {
-            self.delete(object, pruned).await?;
+        for portion in doomed.chunks(PORTION) {
+            let works = portion.iter().map(|object| Box::pin(self.delete(object)) as Work<'_, &Doomed>);
+            at_once(works.collect(), |object| self.count(object, pruned)).await?;
         }
         Ok(())
+    }
+
+    /// One object for itself: `.deleting` before it goes. The manifests that named it are gone, all of them.
+    async fn delete<'d>(&self, object: &'d Doomed) -> Result<&'d Doomed, PruneError> {
+        if !self.task.dry_run {
+            self.deleter.delete(object).await?;
+        }
+        Ok(object)
     }
 
     async fn undo(&self, marks: &[crate::marks::Proved]) -> Result<(), PruneError> {
-        for mark in marks.iter().filter(|_| !self.task.dry_run) {
-            self.deleter.undo(mark).await?;
+        if self.task.dry_run {
+            return Ok(());
         }
-        Ok(())
-    }
-
-    async fn delete(&self, doomed: &Doomed, pruned: &mut Pruned) -> Result<(), PruneError> {
-        if !self.task.dry_run {
-            self.deleter.delete(doomed).await?;
+        for portion in marks.chunks(PORTION) {
+            let works = portion.iter().map(|mark| Box::pin(self.deleter.undo(mark)) as Work<'_, ()>);
+            at_once(works.collect(), |()| {}).await?;
         }
-        self.count(doomed, pruned);
         Ok(())
     }
 

@@ -1,6 +1,8 @@
 //! `prune`: the two phases, what it refuses, what it leaves, and what happens when any of its calls fails.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use crate::support::{BLOCK, Lines, Workshop, events, noise, point, restore_task, sweep, task};
 use dualsync_block::heartbeat::Work;
@@ -11,6 +13,7 @@ use dualsync_block::reading::Reading;
 use dualsync_block::restore::restore;
 use dualsync_block_store::contract::{ErrorKind, Operation, Store};
 use dualsync_block_store::faulty::{Fault, FaultyStore};
+use dualsync_block_store::memory::MemoryStore;
 use dualsync_model::event::{CopyState, RetiredAction};
 use dualsync_model::id::{PointId, RunId};
 use dualsync_model::job::{Depth, PruneTask};
@@ -350,4 +353,43 @@ async fn a_restore_needs_no_right_to_write() {
     let repository = shop.open_on(Arc::new(read_only)).await;
     restore(repository, &restore_task(2, &to), &events().0).await.unwrap();
     assert!(std::fs::read(&to).unwrap() == nights[1] && shop.keys("") == before);
+}
+
+fn is_object(key: &str) -> bool {
+    key.starts_with("packs/") || key.starts_with("maps/")
+}
+
+fn objects(memory: &MemoryStore) -> usize {
+    memory.keys().iter().filter(|key| is_object(key.as_str())).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_go_eight_at_a_time_and_each_is_announced_first() {
+    let shop = Workshop::new().await;
+    for night in 1..=8_u32 {
+        shop.begin_night(night);
+        shop.night(night, &noise(2 * BLOCK, u64::from(night))).await;
+    }
+    let task = sweep(shop.leaving(&[1, 2, 3, 4, 5, 6, 7]));
+    shop.prune(&task).await.0.unwrap();
+    shop.pass_hours(25);
+    let (memory, before, begun) = (Arc::clone(&shop.memory), objects(&shop.memory), AtomicUsize::new(0));
+    let most = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&most);
+    let slow = FaultyStore::new(Arc::clone(&shop.store), move |call| {
+        if call.operation != Operation::Delete || !is_object(call.object) {
+            return None;
+        }
+        let prefix = format!("marks/{}", names::digest_of(call.object).unwrap());
+        let is_announced = |mark: &str| mark.starts_with(&prefix) && mark.ends_with(".deleting");
+        assert!(memory.keys().iter().any(|mark| is_announced(mark.as_str())), "'{}' goes unannounced", call.object);
+        let under_way = begun.fetch_add(1, Ordering::SeqCst) + 1 - (before - objects(&memory));
+        seen.fetch_max(under_way, Ordering::SeqCst);
+        Some(Fault::Slow(Duration::from_millis(1)))
+    });
+    let repository = shop.open_on(Arc::new(slow)).await;
+    let pruned = prune(&repository, &task, shop.store.now(), &events().0).await.unwrap();
+    assert!(pruned.deleted_objects >= 20, "{pruned:?}");
+    assert_eq!(most.load(Ordering::SeqCst), 8);
+    assert_whole(&shop, "what stays").await;
 }

@@ -31,7 +31,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("xtask", &[]),
 ];
 
-const ALLOWED_IN_TESTS: &[(&str, &[&str])] = &[("dualsync-presets", &["dualsync-config"])];
+const ALLOWED_IN_TESTS: &[(&str, &[&str])] =
+    &[("dualsync-presets", &["dualsync-config"]), ("dualsync-block-store", &["dualsync-e2e"])];
 
 /// The only crates from outside that [`dualsync-model`] and the rules may name: no effects.
 const PURE: &[&str] = &["serde", "thiserror"];

@@ -17,7 +17,7 @@ use governor::middleware::NoOpMiddleware;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 
-use crate::contract::{Answer, Key, ObjectInfo, Seen, Setting, Store};
+use crate::contract::{Answer, Key, ObjectInfo, ObjectLock, Seen, Setting, Store, Version};
 use crate::pause::Pause;
 
 /// Bytes of one token. governor keeps the time of a token in whole nanoseconds, so tokens of one
@@ -113,6 +113,41 @@ where
 
     fn setting<'a>(&'a self, setting: Setting, scratch: &'a Key) -> Answer<'a, Seen> {
         self.inner.setting(setting, scratch)
+    }
+
+    fn keeps_versions(&self) -> Answer<'_, bool> {
+        self.inner.keeps_versions()
+    }
+
+    fn versions<'a>(&'a self, prefix: &'a str) -> Answer<'a, Vec<Version>> {
+        self.inner.versions(prefix)
+    }
+
+    fn get_version<'a>(&'a self, key: &'a Key, id: &'a str) -> Answer<'a, Bytes> {
+        Box::pin(async move {
+            let body = self.inner.get_version(key, id).await?;
+            self.pay(body.len() as u64).await;
+            Ok(body)
+        })
+    }
+
+    fn delete_version<'a>(&'a self, key: &'a Key, id: &'a str) -> Answer<'a, ()> {
+        self.inner.delete_version(key, id)
+    }
+
+    fn put_locked<'a>(&'a self, key: &'a Key, body: Bytes, sha256: [u8; 32], lock: ObjectLock) -> Answer<'a, ()> {
+        Box::pin(async move {
+            self.pay(body.len() as u64).await;
+            self.inner.put_locked(key, body, sha256, lock).await
+        })
+    }
+
+    fn lock_of<'a>(&'a self, key: &'a Key, id: Option<&'a str>) -> Answer<'a, Option<ObjectLock>> {
+        self.inner.lock_of(key, id)
+    }
+
+    fn extend_lock<'a>(&'a self, key: &'a Key, lock: ObjectLock) -> Answer<'a, ()> {
+        self.inner.extend_lock(key, lock)
     }
 
     fn now(&self) -> Timestamp {

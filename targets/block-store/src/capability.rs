@@ -12,6 +12,7 @@ use dualsync_model::time::Timestamp;
 
 use crate::contract::{ErrorKind, Key, Operation, Seen, Setting, Store, StoreError};
 use crate::digest::sha256;
+use crate::versions::{Remains, erase};
 
 /// How far the job's clock and the store's may be apart, seconds: beyond it nothing is marked or deleted.
 const CLOCK_APART_MAX_S: i64 = 600;
@@ -126,11 +127,28 @@ impl<'a> Scratch<'a> {
         }
     }
 
-    async fn delete(&self) -> Capability {
-        for key in [&self.wrong, &self.object] {
-            if let Err(error) = self.store.delete(key).await {
-                return refused("delete", &error);
+    /// With all its versions, where these credentials may; who may only hide an object has to leave it.
+    async fn erase(&self, key: &Key) -> Result<Remains, StoreError> {
+        let keeps_versions = self.store.keeps_versions().await?;
+        match erase(self.store, key, keeps_versions).await {
+            Err(error) if error.kind() == ErrorKind::Denied && keeps_versions => {
+                self.store.delete(key).await.map(|()| Remains::default())
             }
+            other => other,
+        }
+    }
+
+    async fn delete(&self) -> Capability {
+        let mut locked = 0;
+        for key in [&self.wrong, &self.object] {
+            match self.erase(key).await {
+                Ok(remains) => locked += remains.versions,
+                Err(error) => return refused("delete", &error),
+            }
+        }
+        if locked > 0 {
+            let detail = "the scratch objects are hidden, and stay until their lock ends";
+            return capability("delete", CapabilityState::Enforced, detail);
         }
         match self.store.head(&self.object).await {
             Ok(None) => capability("delete", CapabilityState::Enforced, "the scratch objects are gone"),

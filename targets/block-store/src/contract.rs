@@ -12,9 +12,11 @@ use std::str::FromStr;
 
 use bytes::Bytes;
 use dualsync_model::event::Requests;
+use dualsync_model::job::LockMode;
 use dualsync_model::time::Timestamp;
 
 pub use crate::error::{ErrorKind, Operation, StoreError};
+pub use crate::versions::Version;
 
 /// Longest key, bytes: the limit of S3.
 pub const KEY_BYTES_MAX: usize = 1024;
@@ -108,6 +110,15 @@ pub struct ObjectInfo {
     pub modified: Timestamp,
 }
 
+/// What keeps one version of an object from being deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ObjectLock {
+    /// Who may not.
+    pub mode: LockMode,
+    /// Until when, by the store's clock.
+    pub until: Timestamp,
+}
+
 /// A property of the place as a whole that [`Store::setting`] can look for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Setting {
@@ -188,6 +199,54 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Looks for a property of the place, with the present object `scratch` as the witness.
     fn setting<'a>(&'a self, setting: Setting, scratch: &'a Key) -> Answer<'a, Seen>;
+
+    /// Whether the place keeps what is overwritten or deleted, as versions of their own.
+    ///
+    /// Without versions there are no locks: the calls that follow answer [`ErrorKind::Unsupported`], and only a place with
+    /// versions needs to have them.
+    fn keeps_versions(&self) -> Answer<'_, bool> {
+        Box::pin(async { Ok(false) })
+    }
+
+    /// Every version and delete marker of the objects whose key begins with `prefix`. All pages or an error.
+    fn versions<'a>(&'a self, prefix: &'a str) -> Answer<'a, Vec<Version>> {
+        Box::pin(async move { Err(self.without_versions(Operation::List, prefix)) })
+    }
+
+    /// The whole of one version.
+    fn get_version<'a>(&'a self, key: &'a Key, id: &'a str) -> Answer<'a, Bytes> {
+        let _ = id;
+        Box::pin(async move { Err(self.without_versions(Operation::Get, key.as_str())) })
+    }
+
+    /// Removes one version or marker for good; one that is locked is [`ErrorKind::Denied`] and stays.
+    fn delete_version<'a>(&'a self, key: &'a Key, id: &'a str) -> Answer<'a, ()> {
+        let _ = id;
+        Box::pin(async move { Err(self.without_versions(Operation::Delete, key.as_str())) })
+    }
+
+    /// As [`Store::put`], under a lock.
+    fn put_locked<'a>(&'a self, key: &'a Key, body: Bytes, sha256: [u8; 32], lock: ObjectLock) -> Answer<'a, ()> {
+        let _ = (body, sha256, lock);
+        Box::pin(async move { Err(self.without_versions(Operation::Put, key.as_str())) })
+    }
+
+    /// The lock of a version, or of what a plain read finds.
+    fn lock_of<'a>(&'a self, key: &'a Key, id: Option<&'a str>) -> Answer<'a, Option<ObjectLock>> {
+        let _ = id;
+        Box::pin(async move { Err(self.without_versions(Operation::Head, key.as_str())) })
+    }
+
+    /// Makes the lock of what a plain read finds last until then; making it shorter is refused by good stores.
+    fn extend_lock<'a>(&'a self, key: &'a Key, lock: ObjectLock) -> Answer<'a, ()> {
+        let _ = lock;
+        Box::pin(async move { Err(self.without_versions(Operation::Put, key.as_str())) })
+    }
+
+    /// The answer to a question about versions where there are none.
+    fn without_versions(&self, operation: Operation, object: &str) -> StoreError {
+        StoreError::new(ErrorKind::Unsupported, operation, self.describe(), object).because("it keeps no versions")
+    }
 
     /// The time by the store's clock: that of its last answer, moved on by the boot-time clock.
     ///

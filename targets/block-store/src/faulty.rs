@@ -12,7 +12,9 @@ use bytes::Bytes;
 use dualsync_model::event::Requests;
 use dualsync_model::time::Timestamp;
 
-use crate::contract::{Answer, ErrorKind, Key, ObjectInfo, Operation, Seen, Setting, Store, StoreError};
+use crate::contract::{
+    Answer, ErrorKind, Key, ObjectInfo, ObjectLock, Operation, Seen, Setting, Store, StoreError, Version,
+};
 
 /// One call, as the plan sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,6 +149,34 @@ impl Store for FaultyStore {
 
     fn setting<'a>(&'a self, setting: Setting, scratch: &'a Key) -> Answer<'a, Seen> {
         Box::pin(self.call(Operation::Setting, scratch.as_str(), self.inner.setting(setting, scratch), straight))
+    }
+
+    fn keeps_versions(&self) -> Answer<'_, bool> {
+        Box::pin(self.call(Operation::Setting, "", self.inner.keeps_versions(), straight))
+    }
+
+    fn versions<'a>(&'a self, prefix: &'a str) -> Answer<'a, Vec<Version>> {
+        Box::pin(self.call(Operation::List, prefix, self.inner.versions(prefix), straight))
+    }
+
+    fn get_version<'a>(&'a self, key: &'a Key, id: &'a str) -> Answer<'a, Bytes> {
+        Box::pin(self.call(Operation::Get, key.as_str(), self.inner.get_version(key, id), bent))
+    }
+
+    fn delete_version<'a>(&'a self, key: &'a Key, id: &'a str) -> Answer<'a, ()> {
+        Box::pin(self.call(Operation::Delete, key.as_str(), self.inner.delete_version(key, id), straight))
+    }
+
+    fn put_locked<'a>(&'a self, key: &'a Key, body: Bytes, sha256: [u8; 32], lock: ObjectLock) -> Answer<'a, ()> {
+        Box::pin(self.call(Operation::Put, key.as_str(), self.inner.put_locked(key, body, sha256, lock), straight))
+    }
+
+    fn lock_of<'a>(&'a self, key: &'a Key, id: Option<&'a str>) -> Answer<'a, Option<ObjectLock>> {
+        Box::pin(self.call(Operation::Head, key.as_str(), self.inner.lock_of(key, id), straight))
+    }
+
+    fn extend_lock<'a>(&'a self, key: &'a Key, lock: ObjectLock) -> Answer<'a, ()> {
+        Box::pin(self.call(Operation::Put, key.as_str(), self.inner.extend_lock(key, lock), straight))
     }
 
     fn now(&self) -> Timestamp {

@@ -30,6 +30,8 @@ pub mod contract;
 
 mod error;
 
+pub mod versions;
+
 mod target;
 
 pub mod capability;

@@ -12,7 +12,9 @@ use bytes::Bytes;
 use dualsync_model::event::Requests;
 use dualsync_model::time::Timestamp;
 
-use crate::contract::{Answer, ErrorKind, Key, ObjectInfo, Operation, Seen, Setting, Store, StoreError};
+use crate::contract::{
+    Answer, ErrorKind, Key, ObjectInfo, ObjectLock, Operation, Seen, Setting, Store, StoreError, Version,
+};
 use crate::pause::Pause;
 
 /// How often and how long.
@@ -73,10 +75,20 @@ impl RetryingStore {
         }
     }
 
-    async fn put_and_look(&self, key: &Key, body: Bytes, sha256: [u8; 32]) -> Result<(), StoreError> {
+    async fn put_and_look(
+        &self,
+        key: &Key,
+        body: Bytes,
+        sha256: [u8; 32],
+        lock: Option<ObjectLock>,
+    ) -> Result<(), StoreError> {
         let mut attempts = self.attempts();
         loop {
-            let Err(error) = self.inner.put(key, body.clone(), sha256).await else { return Ok(()) };
+            let put = match lock {
+                Some(lock) => self.inner.put_locked(key, body.clone(), sha256, lock),
+                None => self.inner.put(key, body.clone(), sha256),
+            };
+            let Err(error) = put.await else { return Ok(()) };
             let in_doubt = error.kind().is_ambiguous();
             attempts.wait_after(error).await?;
             if in_doubt && self.is_there(key, &body).await? {
@@ -137,7 +149,7 @@ fn random_below(bound: u64) -> u64 {
 
 impl Store for RetryingStore {
     fn put<'a>(&'a self, key: &'a Key, body: Bytes, sha256: [u8; 32]) -> Answer<'a, ()> {
-        Box::pin(self.put_and_look(key, body, sha256))
+        Box::pin(self.put_and_look(key, body, sha256, None))
     }
 
     fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Bytes> {
@@ -171,6 +183,34 @@ impl Store for RetryingStore {
 
     fn setting<'a>(&'a self, setting: Setting, scratch: &'a Key) -> Answer<'a, Seen> {
         Box::pin(self.again(move || self.inner.setting(setting, scratch)))
+    }
+
+    fn keeps_versions(&self) -> Answer<'_, bool> {
+        Box::pin(self.again(|| self.inner.keeps_versions()))
+    }
+
+    fn versions<'a>(&'a self, prefix: &'a str) -> Answer<'a, Vec<Version>> {
+        Box::pin(self.again(move || self.inner.versions(prefix)))
+    }
+
+    fn get_version<'a>(&'a self, key: &'a Key, id: &'a str) -> Answer<'a, Bytes> {
+        Box::pin(self.again(move || self.inner.get_version(key, id)))
+    }
+
+    fn delete_version<'a>(&'a self, key: &'a Key, id: &'a str) -> Answer<'a, ()> {
+        Box::pin(self.again(move || self.inner.delete_version(key, id)))
+    }
+
+    fn put_locked<'a>(&'a self, key: &'a Key, body: Bytes, sha256: [u8; 32], lock: ObjectLock) -> Answer<'a, ()> {
+        Box::pin(self.put_and_look(key, body, sha256, Some(lock)))
+    }
+
+    fn lock_of<'a>(&'a self, key: &'a Key, id: Option<&'a str>) -> Answer<'a, Option<ObjectLock>> {
+        Box::pin(self.again(move || self.inner.lock_of(key, id)))
+    }
+
+    fn extend_lock<'a>(&'a self, key: &'a Key, lock: ObjectLock) -> Answer<'a, ()> {
+        Box::pin(self.again(move || self.inner.extend_lock(key, lock)))
     }
 
     fn now(&self) -> Timestamp {

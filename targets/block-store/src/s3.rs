@@ -8,6 +8,7 @@
 mod list;
 mod read;
 mod settings;
+mod versions;
 
 use std::time::Duration;
 
@@ -28,7 +29,8 @@ use dualsync_model::time::Timestamp;
 
 use crate::classify;
 use crate::contract::{
-    Answer, ErrorKind, Key, OBJECT_BYTES_MAX, ObjectInfo, Operation, Seen, Setting, Store, StoreError,
+    Answer, ErrorKind, Key, OBJECT_BYTES_MAX, ObjectInfo, ObjectLock, Operation, Seen, Setting, Store, StoreError,
+    Version,
 };
 use crate::listening::{Listener, Told};
 use crate::requests::Counter;
@@ -204,14 +206,14 @@ impl Store for S3Store {
     }
 
     fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Bytes> {
-        Box::pin(self.read(key, None))
+        Box::pin(self.read(key, None, None))
     }
 
     fn get_range<'a>(&'a self, key: &'a Key, offset: u64, len: u64) -> Answer<'a, Bytes> {
         if len == 0 {
             return Box::pin(async { Ok(Bytes::new()) });
         }
-        Box::pin(self.read(key, Some((offset, len))))
+        Box::pin(self.read(key, None, Some((offset, len))))
     }
 
     fn head<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<ObjectInfo>> {
@@ -256,6 +258,36 @@ impl Store for S3Store {
                 Setting::ObjectLock => self.object_lock(scratch).await,
             }
         })
+    }
+
+    fn keeps_versions(&self) -> Answer<'_, bool> {
+        Box::pin(self.has_versions())
+    }
+
+    fn versions<'a>(&'a self, prefix: &'a str) -> Answer<'a, Vec<Version>> {
+        Box::pin(self.list_versions(prefix))
+    }
+
+    fn get_version<'a>(&'a self, key: &'a Key, id: &'a str) -> Answer<'a, Bytes> {
+        Box::pin(self.read(key, Some(id), None))
+    }
+
+    fn delete_version<'a>(&'a self, key: &'a Key, id: &'a str) -> Answer<'a, ()> {
+        Box::pin(self.remove_version(key, id))
+    }
+
+    fn put_locked<'a>(&'a self, key: &'a Key, body: Bytes, sha256: [u8; 32], lock: ObjectLock) -> Answer<'a, ()> {
+        let size = body.len() as u64;
+        let request = self.put_request(key, body, sha256).object_lock_mode(versions::mode(lock));
+        Box::pin(self.send_put(key, size, request.object_lock_retain_until_date(versions::date(lock))))
+    }
+
+    fn lock_of<'a>(&'a self, key: &'a Key, id: Option<&'a str>) -> Answer<'a, Option<ObjectLock>> {
+        Box::pin(self.read_lock(key, id))
+    }
+
+    fn extend_lock<'a>(&'a self, key: &'a Key, lock: ObjectLock) -> Answer<'a, ()> {
+        Box::pin(self.retain(key, lock))
     }
 
     fn now(&self) -> Timestamp {

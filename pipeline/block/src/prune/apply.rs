@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 use dualsync_block_store::contract::{ErrorKind, Key, StoreError};
+use dualsync_block_store::versions::{Remains, erase};
 
 use crate::digest::Sha256;
 use crate::document;
@@ -23,14 +24,16 @@ pub struct Deleter<'a> {
     repository: &'a Repository,
     clocks: &'a Clocks,
     grace_s: u64,
+    /// Whether the store keeps what is deleted, until its versions go.
+    keeps_versions: bool,
     /// Before the marks were listed.
     listed: Moment,
 }
 
 impl<'a> Deleter<'a> {
     /// A deleter that is about to list the marks.
-    pub fn new(repository: &'a Repository, clocks: &'a Clocks, grace_s: u64) -> Self {
-        Self { repository, clocks, grace_s, listed: Moment::now(repository.store()) }
+    pub fn new(repository: &'a Repository, clocks: &'a Clocks, grace_s: u64, keeps_versions: bool) -> Self {
+        Self { repository, clocks, grace_s, keeps_versions, listed: Moment::now(repository.store()) }
     }
 
     /// Begins the grace of an object.
@@ -73,10 +76,10 @@ impl<'a> Deleter<'a> {
         Ok(now.of(&copy.object).iter().all(|mark| mark.deleting.is_none()))
     }
 
-    /// Announces the deletion of a pack or map object, then deletes it.
+    /// Announces the deletion of a pack or map object, then deletes it; what is left of it because it is locked.
     ///
     /// Power cut between the two: the object is there and every run sees that it goes; the next deleter goes on.
-    pub async fn delete(&self, doomed: &Doomed) -> Result<(), PruneError> {
+    pub async fn delete(&self, doomed: &Doomed) -> Result<Remains, PruneError> {
         self.refuse_stale()?;
         if !doomed.mark.deleting {
             self.put_companion(&doomed.mark, Companion::Deleting).await?;
@@ -84,12 +87,12 @@ impl<'a> Deleter<'a> {
         self.delete_now(doomed).await
     }
 
-    /// Announces the deletion of a manifest, looks whether its mark was taken back, and deletes it if not: whether it did.
+    /// Announces the deletion of a manifest, looks whether its mark was taken back, and deletes it if not; `None` when it stays.
     ///
     /// Power cut anywhere before the deletion: `.deleting` stays, and whoever takes the mark back now is refused. With
     /// `.undone` beside it nobody goes by that mark any more. It is not taken away then: another deleter may have
     /// announced by the same name, looked before `.undone` came, and be about to delete.
-    pub async fn delete_copy(&self, doomed: &Doomed) -> Result<bool, PruneError> {
+    pub async fn delete_copy(&self, doomed: &Doomed) -> Result<Option<Remains>, PruneError> {
         self.refuse_stale()?;
         if !doomed.mark.deleting {
             self.put_companion(&doomed.mark, Companion::Deleting).await?;
@@ -97,10 +100,9 @@ impl<'a> Deleter<'a> {
         let now = Marks::list_of(self.repository, &doomed.sha256).await?;
         let mut marks = now.of(&doomed.sha256).iter();
         if marks.any(|mark| mark.key == doomed.mark.mark.key && mark.undone.is_some()) {
-            return Ok(false);
+            return Ok(None);
         }
-        self.delete_now(doomed).await?;
-        Ok(true)
+        self.delete_now(doomed).await.map(Some)
     }
 
     /// Marks that have served are cleared away later, and then no run would see that the object goes.
@@ -111,10 +113,10 @@ impl<'a> Deleter<'a> {
         Ok(())
     }
 
-    async fn delete_now(&self, doomed: &Doomed) -> Result<(), PruneError> {
-        self.repository.store().delete(&doomed.object).await?;
+    async fn delete_now(&self, doomed: &Doomed) -> Result<Remains, PruneError> {
+        let remains = erase(self.repository.store(), &doomed.object, self.keeps_versions).await?;
         self.repository.cache().forget(&doomed.sha256);
-        Ok(())
+        Ok(remains)
     }
 
     async fn put_companion(&self, mark: &Proved, companion: Companion) -> Result<(), PruneError> {

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use dualsync_block_store::contract::{Key, ObjectInfo};
+use dualsync_block_store::versions::erase;
 use dualsync_model::id::SourceName;
 use dualsync_model::job::PruneTask;
 use dualsync_model::time::Timestamp;
@@ -34,6 +35,7 @@ pub async fn clear(
     survey: &Survey,
     gone: &HashSet<Sha256>,
     task: &PruneTask,
+    keeps_versions: bool,
 ) -> Result<u64, PruneError> {
     let clearing = Clearing { repository, survey, gone, grace_s: i64::try_from(task.grace_s).unwrap_or(i64::MAX) };
     let mut groups = clearing.marks().await?;
@@ -43,15 +45,17 @@ pub async fn clear(
         return Ok(cleared);
     }
     for portion in groups.chunks(PORTION) {
-        let works = portion.iter().map(|group| Box::pin(delete_in_order(repository, group)) as Work<'_, ()>);
+        let works =
+            portion.iter().map(|group| Box::pin(delete_in_order(repository, group, keeps_versions)) as Work<'_, ()>);
         at_once(works.collect(), |()| {}).await?;
     }
     Ok(cleared + repository.store().clear_leftovers().await?)
 }
 
-async fn delete_in_order(repository: &Repository, group: &[Key]) -> Result<(), PruneError> {
+/// Where a bucket's own default retention still locks them they are hidden now, and erased later.
+async fn delete_in_order(repository: &Repository, group: &[Key], keeps_versions: bool) -> Result<(), PruneError> {
     for key in group {
-        repository.store().delete(key).await?;
+        erase(repository.store(), key, keeps_versions).await?;
     }
     Ok(())
 }

@@ -8,12 +8,14 @@ pub mod apply;
 mod at_once;
 mod clear;
 mod error;
+mod hidden;
 pub mod plan;
 pub mod survey;
 mod uses;
 
 use std::collections::HashSet;
 
+use dualsync_block_store::versions::Remains;
 use dualsync_model::event::{Event, Pruned, RetiredAction};
 use dualsync_model::job::PruneTask;
 use dualsync_model::time::Timestamp;
@@ -41,7 +43,8 @@ pub async fn prune(
     events.progress().phase("listing");
     let clocks = Clocks::new(repository, job_now);
     clocks.compare(repository)?;
-    let deleter = Deleter::new(repository, &clocks, task.grace_s);
+    let keeps_versions = task.sweep && repository.store().keeps_versions().await?;
+    let deleter = Deleter::new(repository, &clocks, task.grace_s, keeps_versions);
     let mut survey = Survey::take(repository, &clocks, task.grace_s).await?;
     for key in survey.unproved_marks() {
         events.warn("unproved", format!("'{key}' is no mark that a holder of the key made: nothing is deleted by it"));
@@ -70,7 +73,13 @@ pub async fn prune(
             job.sweep(&doomed, &mut pruned).await?;
             gone.extend(doomed.iter().map(|object| object.sha256));
         }
-        pruned.cleared = clear::clear(repository, &survey, &gone, task).await?;
+        pruned.cleared = clear::clear(repository, &survey, &gone, task, keeps_versions).await?;
+        if keeps_versions && !task.dry_run && survey.copies.unknown(|_| false) == 0 {
+            let hidden = hidden::erase_hidden(repository, &survey, &gone).await?;
+            pruned.cleared += hidden.erased;
+            pruned.still_locked_objects += hidden.locked;
+            pruned.still_locked_bytes += hidden.locked_bytes;
+        }
     }
     events.say(&Event::Pruned(pruned.clone()));
     Ok(pruned)
@@ -183,18 +192,16 @@ impl Job<'_> {
     /// Step 6.
     async fn sweep(&self, doomed: &[Doomed], pruned: &mut Pruned) -> Result<(), PruneError> {
         for portion in doomed.chunks(PORTION) {
-            let works = portion.iter().map(|object| Box::pin(self.delete(object)) as Work<'_, &Doomed>);
-            at_once(works.collect(), |object| self.count(object, pruned)).await?;
+            let works = portion.iter().map(|object| Box::pin(self.delete(object)) as Work<'_, (&Doomed, Remains)>);
+            at_once(works.collect(), |(object, remains)| self.count(object, remains, pruned)).await?;
         }
         Ok(())
     }
 
     /// One object for itself: `.deleting` before it goes. The manifests that named it are gone, all of them.
-    async fn delete<'d>(&self, object: &'d Doomed) -> Result<&'d Doomed, PruneError> {
-        if !self.task.dry_run {
-            self.deleter.delete(object).await?;
-        }
-        Ok(object)
+    async fn delete<'d>(&self, object: &'d Doomed) -> Result<(&'d Doomed, Remains), PruneError> {
+        let remains = if self.task.dry_run { Remains::default() } else { self.deleter.delete(object).await? };
+        Ok((object, remains))
     }
 
     async fn undo(&self, marks: &[crate::marks::Proved]) -> Result<(), PruneError> {
@@ -210,14 +217,20 @@ impl Job<'_> {
 
     /// Whether it is gone: its mark may have been taken back meanwhile.
     async fn delete_copy(&self, doomed: &Doomed, pruned: &mut Pruned) -> Result<bool, PruneError> {
-        let is_gone = self.task.dry_run || self.deleter.delete_copy(doomed).await?;
-        if is_gone {
-            self.count(doomed, pruned);
+        let remains =
+            if self.task.dry_run { Some(Remains::default()) } else { self.deleter.delete_copy(doomed).await? };
+        if let Some(remains) = remains {
+            self.count(doomed, remains, pruned);
         }
-        Ok(is_gone)
+        Ok(remains.is_some())
     }
 
-    fn count(&self, doomed: &Doomed, pruned: &mut Pruned) {
+    fn count(&self, doomed: &Doomed, remains: Remains, pruned: &mut Pruned) {
+        if remains.versions > 0 {
+            pruned.still_locked_objects += 1;
+            pruned.still_locked_bytes += remains.bytes;
+            return;
+        }
         pruned.deleted_objects += 1;
         pruned.deleted_bytes += doomed.bytes;
         self.events.progress().add(doomed.bytes, 1);

@@ -15,6 +15,8 @@ mod prune;
 
 mod undo;
 
+mod versions;
+
 mod stepping;
 
 mod refusals;

@@ -112,6 +112,12 @@ impl Workshop {
         Self::on(Arc::clone(&memory) as Arc<dyn Store>, memory).await
     }
 
+    /// A new repository in memory that keeps versions.
+    pub async fn versioned() -> Self {
+        let memory = Arc::new(MemoryStore::versioned(Timestamp::from_seconds(FIRST_NIGHT)));
+        Self::on(Arc::clone(&memory) as Arc<dyn Store>, memory).await
+    }
+
     async fn on(store: Arc<dyn Store>, memory: Arc<MemoryStore>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let key = SecretRef::File(folder.path().join("block.key"));

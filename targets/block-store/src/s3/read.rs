@@ -8,14 +8,20 @@ use crate::classify;
 use crate::contract::{ErrorKind, Key, OBJECT_BYTES_MAX, Operation, StoreError};
 
 impl S3Store {
-    /// The object, or `len` bytes of it from `offset` on; `len` is not 0.
-    pub(super) async fn read(&self, key: &Key, range: Option<(u64, u64)>) -> Result<Bytes, StoreError> {
+    /// The object or a version of it, or `len` bytes of it from `offset` on; `len` is not 0.
+    pub(super) async fn read(
+        &self,
+        key: &Key,
+        version: Option<&str>,
+        range: Option<(u64, u64)>,
+    ) -> Result<Bytes, StoreError> {
         let expected = range.map(|(_, len)| len);
         let header = match range {
             Some((offset, len)) => Some(format!("bytes={offset}-{}", self.last_of(key, offset, len)?)),
             None => None,
         };
         let request = self.client.get_object().bucket(&self.bucket).key(self.name(key)).set_range(header);
+        let request = request.set_version_id(version.map(str::to_owned));
         let answer = self.request(Operation::Get, key.as_str(), 0, request.send()).await?;
         if range.is_some() && answer.content_range().is_none() {
             let error = self.error(ErrorKind::Unsupported, Operation::Get, key.as_str());

@@ -25,6 +25,11 @@ impl Cache {
         Self { folder: state.join("cache") }
     }
 
+    /// A file in the state folder, outside the cache.
+    pub fn beside(&self, name: &str) -> PathBuf {
+        self.folder.with_file_name(name)
+    }
+
     fn path(&self, sha256: &Sha256) -> PathBuf {
         self.folder.join(sha256.to_string())
     }

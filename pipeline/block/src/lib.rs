@@ -52,6 +52,8 @@ pub mod history;
 
 pub mod heartbeat;
 
+pub mod locking;
+
 pub mod points;
 
 pub mod marks;

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use dualsync_block_store::contract::Store;
+use dualsync_block_store::contract::{ObjectLock, Store};
 use dualsync_block_store::retry::Patience;
 use dualsync_model::PROTOCOL;
 use dualsync_model::event::{Event, Hello, Summary};
@@ -23,7 +23,7 @@ use crate::init::{InitError, init};
 use crate::keyfile::{self, KeyFileError};
 use crate::list::list;
 use crate::probe::probe;
-use crate::prune::prune;
+use crate::prune::prune_and_lock;
 use crate::repository::Repository;
 use crate::restore::{RestoreError, restore};
 use crate::tree::{restore_tree, tell_facts};
@@ -114,13 +114,13 @@ async fn opened(
                 Err(Trouble::damaged("some manifests are not what they should be"))
             }
         }
-        Task::Backup(task) => make(&repository, task, input, events).await,
+        Task::Backup(task) => make(&repository, task, lock(job, task)?, input, events).await,
         Task::Restore(task) if task.shape == Shape::Tree => restore_tree(&repository, task, &job.state, events).await,
         Task::Restore(task) => bring_back(&repository, task, events).await,
         Task::Check(task) => look_over(&Access::Opened(repository), task, events).await,
         Task::Facts(task) => tell_facts(&repository, task, &job.state, events).await,
         Task::Prune(task) => {
-            let pruned = prune(&repository, task, job.now, events).await?;
+            let pruned = prune_and_lock(&repository, task, job.now, job.target.immutability, events).await?;
             Ok(Summary { items: pruned.objects, objects: pruned.deleted_objects, ..summary(&repository) })
         }
         Task::Evidence(EvidenceTask::Put { report, folder }) => {
@@ -149,13 +149,25 @@ async fn look_over(access: &Access, task: &CheckTask, events: &Events) -> Result
     })
 }
 
+/// What a backup puts its objects under. A date without a mode, or the other way round, is half a wish.
+fn lock(job: &Job, task: &BackupTask) -> Result<Option<ObjectLock>, Trouble> {
+    match (job.target.immutability, task.lock_until) {
+        (Some(mode), Some(until)) => Ok(Some(ObjectLock { mode, until })),
+        (None, None) => Ok(None),
+        (Some(_), None) => Err(Trouble::usage("the target has `immutability`, and the job no `lock_until`")),
+        (None, Some(_)) => Err(Trouble::usage("the job has `lock_until`, and the target no `immutability`")),
+    }
+}
+
 async fn make(
     repository: &Arc<Repository>,
     task: &BackupTask,
+    lock: Option<ObjectLock>,
     input: &mut (dyn AsyncBufRead + Unpin + Send),
     events: &Events,
 ) -> Result<Summary, Trouble> {
-    let made = backup(Arc::clone(repository), task, Settings::of_machine(), events, input).await?;
+    let settings = Settings { lock, ..Settings::of_machine() };
+    let made = backup(Arc::clone(repository), task, settings, events, input).await?;
     Ok(Summary {
         items: made.blocks,
         bytes: made.source_bytes,
@@ -260,6 +272,7 @@ impl From<BackupError> for Trouble {
             BackupError::Census(error) => error.into(),
             BackupError::Source(_) | BackupError::Work(_) => Self::new(Exit::Failed, "source", &error),
             BackupError::Marks(error) => error.into(),
+            BackupError::Lock(error) => error.into(),
             BackupError::Aborted(_)
             | BackupError::Marked { .. }
             | BackupError::TooSlow { .. }

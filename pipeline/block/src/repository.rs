@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use dualsync_block_store::contract::{ErrorKind, Key, Store, StoreError};
+use dualsync_block_store::contract::{ErrorKind, Key, ObjectLock, Store, StoreError};
 use dualsync_model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -248,6 +248,14 @@ impl Repository {
     pub async fn put(&self, key: &Key, body: Bytes, sha256: Sha256) -> Result<(), StoreError> {
         let bytes = body.len() as u64;
         self.store.put(key, body, sha256.0).await?;
+        self.traffic.sent.fetch_add(bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// The same under a lock.
+    pub async fn put_locked(&self, key: &Key, body: Bytes, sha256: Sha256, lock: ObjectLock) -> Result<(), StoreError> {
+        let bytes = body.len() as u64;
+        self.store.put_locked(key, body, sha256.0, lock).await?;
         self.traffic.sent.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
     }

@@ -145,7 +145,7 @@ impl Shop {
 
     async fn back_up_on(&self, store: Arc<dyn Store>, task: &BackupTask) -> (Result<Made, BackupError>, Lines) {
         let repository = self.try_open(store, &self.key).await.unwrap();
-        let settings = Settings { buffers: 8, workers: 2, checkpoint_packs: 1 };
+        let settings = Settings { buffers: 8, workers: 2, checkpoint_packs: 1, lock: None };
         let lines = Lines::default();
         let events = Events::new(Box::new(lines.clone()));
         let mut commands = &b"{\"command\":\"commit\"}\n"[..];

@@ -7,12 +7,14 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use dualsync_block_store::contract::ObjectLock;
 
 use crate::backup::BackupError;
 use crate::backup::uses::PackUses;
 use crate::digest::Sha256;
 use crate::fetch::ObjectError;
 use crate::image::blocks_of_page;
+use crate::locking;
 use crate::manifest::Reference;
 use crate::maps::{Fetch, MapReader, MapWriter};
 use crate::names;
@@ -43,6 +45,8 @@ pub struct Book {
     pub stored: HashSet<Sha256>,
     /// Stored bytes of them.
     pub added_bytes: u64,
+    /// What new objects are put under.
+    pub lock: Option<ObjectLock>,
     /// Pages of the parent that cannot be read: their blocks are sent as if they were new.
     pub lost_pages: u64,
 }
@@ -54,6 +58,7 @@ impl Book {
         blocks: u64,
         parent: Option<(&PageTable, u64)>,
         banned: Arc<HashSet<Sha256>>,
+        lock: Option<ObjectLock>,
     ) -> Self {
         let pages = blocks.div_ceil(crate::format::page::BLOCKS as u64);
         let mut table = PageTable::default();
@@ -73,6 +78,7 @@ impl Book {
             banned,
             stored: HashSet::new(),
             added_bytes: 0,
+            lock,
             lost_pages: 0,
         }
     }
@@ -249,7 +255,7 @@ impl Book {
         let Some(sealed) = self.writer.seal(self.repository.keys())? else { return Ok(()) };
         let key = names::map(&sealed.sha256);
         let size = sealed.bytes.len();
-        self.repository.put(&key, sealed.bytes.clone(), sealed.sha256).await?;
+        locking::put(&self.repository, &key, sealed.bytes.clone(), sealed.sha256, self.lock).await?;
         read_back(&self.repository, &key, &sealed.bytes).await?;
         self.repository.cache().put(&sealed.sha256, &sealed.bytes);
         for (index, page) in sealed.pages {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use dualsync_block_store::contract::Key;
+use dualsync_block_store::contract::{Key, ObjectLock};
 use dualsync_model::event::{Committed, Event};
 use dualsync_model::job::{Anchor, BackupTask};
 use dualsync_model::time::Timestamp;
@@ -22,6 +22,7 @@ use crate::events::Events;
 use crate::filesystem;
 use crate::format::manifest::BYTES_MAX;
 use crate::format::{DAY_S, marks::RUN_DAYS_MAX};
+use crate::locking;
 use crate::manifest::{Clear, Description, Drop, LedgerLine, Manifest, SnapshotNote, Stats};
 use crate::marks::Marks;
 use crate::moment::Moment;
@@ -47,6 +48,8 @@ pub(super) struct Commit<'a> {
     pub began: Moment,
     /// What was counted.
     pub counts: Counts,
+    /// What the manifest is put under.
+    pub lock: Option<ObjectLock>,
 }
 
 impl Commit<'_> {
@@ -105,7 +108,7 @@ impl Commit<'_> {
     /// Puts the manifest, retries and all, within `rest`: after that nobody knows what is still kept.
     async fn put_in_time(&self, key: &Key, bytes: Bytes, sha256: Sha256, rest: Duration) -> Result<(), BackupError> {
         // Power cut before this line: no point. After it: the point exists.
-        let put = self.repository.put(key, bytes, sha256);
+        let put = locking::put(self.repository, key, bytes, sha256, self.lock);
         match tokio::time::timeout(rest, put).await {
             Ok(done) => Ok(done?),
             Err(_) => Err(BackupError::TooSlow { window_s: self.task.grace_s / 4 }),

@@ -17,7 +17,7 @@ mod worker;
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
-use dualsync_block_store::contract::StoreError;
+use dualsync_block_store::contract::{ObjectLock, StoreError};
 use dualsync_model::event::{Event, Prepared};
 use dualsync_model::id::RunId;
 use dualsync_model::job::{BackupTask, Command, Resend};
@@ -36,6 +36,7 @@ use crate::events::Events;
 use crate::ext4::Allocation;
 use crate::fetch::{ObjectError, sentence};
 use crate::history::rollback;
+use crate::locking::LockError;
 use crate::manifest::Manifest;
 use crate::marks::{Marks, Proved};
 use crate::moment::Moment;
@@ -55,13 +56,15 @@ pub struct Settings {
     pub workers: usize,
     /// Packs between two checkpoints.
     pub checkpoint_packs: u64,
+    /// What everything that the point needs is put under.
+    pub lock: Option<ObjectLock>,
 }
 
 impl Settings {
     /// For this machine: within 256 MiB whatever the source.
     pub fn of_machine() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self { buffers: 4, workers: cores.clamp(1, 3), checkpoint_packs: 64 }
+        Self { buffers: 4, workers: cores.clamp(1, 3), checkpoint_packs: 64, lock: None }
     }
 }
 
@@ -107,6 +110,9 @@ pub enum BackupError {
     /// Marks that were put after the run began may be cleared away by now.
     #[error("the run took more than {0} days, longer than a deleter leaves its traces: run it again")]
     TooLate(u32),
+    /// Nothing would be locked.
+    #[error(transparent)]
+    Lock(#[from] LockError),
     /// No random bytes.
     #[error(transparent)]
     Random(#[from] NoRandomness),
@@ -246,7 +252,8 @@ pub async fn backup(
     events.progress().phase("waiting");
     wait_for_commit(&repository, &mut run, commands).await?;
     events.progress().phase("committing");
-    let maker = commit::Commit { repository: &repository, task, source: &source, started_at, began, counts };
+    let lock = settings.lock;
+    let maker = commit::Commit { repository: &repository, task, source: &source, started_at, began, counts, lock };
     maker.put(&book, events).await
 }
 
@@ -332,7 +339,8 @@ async fn begin(
     }
     let blocks_of = |bytes: u64| bytes.div_ceil(block_bytes);
     let pages = parent.map(|(_, manifest)| (&manifest.pages, blocks_of(manifest.description.source_bytes)));
-    let mut book = Book::new(Arc::clone(repository), blocks_of(source.size_bytes()), pages, Arc::new(banned));
+    let mut book =
+        Book::new(Arc::clone(repository), blocks_of(source.size_bytes()), pages, Arc::new(banned), settings.lock);
     if let Some((_, manifest)) = parent {
         book.know(&manifest.clear.maps, &manifest.clear.packs);
     }
@@ -348,6 +356,7 @@ async fn begin(
         source_bytes: source.size_bytes(),
         checkpoint_packs: settings.checkpoint_packs,
         progress: Arc::clone(events.progress()),
+        lock: settings.lock,
     };
     let mut run = Run::new(plan, &listed);
     run.heartbeat(repository).await?;

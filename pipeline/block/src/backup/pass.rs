@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use dualsync_block_store::contract::ObjectLock;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -14,6 +15,7 @@ use crate::backup::book::{Book, read_back};
 use crate::backup::run::Run;
 use crate::backup::worker::{Change, PageJob, PageReport, Report, Shared, Ticket, work};
 use crate::backup::{BackupError, Counts};
+use crate::locking;
 use crate::names;
 use crate::pack::{PackEntry, SealedPack};
 use crate::page::{PackRef, PageIndex, StoredBlock};
@@ -171,6 +173,7 @@ impl<'a> Pass<'a> {
                     Arc::clone(self.run.progress()),
                     ticket,
                     sealed,
+                    self.book.lock,
                 ));
                 Ok(())
             }
@@ -296,12 +299,13 @@ async fn upload(
     progress: Arc<crate::events::Progress>,
     ticket: Ticket,
     sealed: SealedPack<Buffer>,
+    lock: Option<ObjectLock>,
 ) -> Result<Arrived, BackupError> {
     let SealedPack { buffer, sha256, salt, entries } = sealed;
     let size = buffer.len();
     let body = Bytes::from_owner(buffer);
     let key = names::pack(&sha256);
-    repository.put(&key, body.clone(), sha256).await?;
+    locking::put(&repository, &key, body.clone(), sha256, lock).await?;
     progress.transfer(size as u64);
     if is_sampled(random_bytes()?) {
         read_back(&repository, &key, &body).await?;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use dualsync_block_store::contract::{ObjectInfo, StoreError};
+use dualsync_block_store::contract::{ObjectInfo, ObjectLock};
 use dualsync_model::id::{PointId, RunId};
 use dualsync_model::time::Timestamp;
 use tokio::time::Instant;
@@ -18,8 +18,10 @@ use crate::backup::BackupError;
 use crate::backup::book::Book;
 use crate::checkpoint::{Checkpoint, CheckpointNote};
 use crate::digest::Sha256;
+use crate::document;
 use crate::events::Progress;
 use crate::heartbeat::{Heartbeat, Work};
+use crate::locking;
 use crate::manifest::{Clear, Description};
 use crate::names;
 use crate::page::PageIndex;
@@ -47,6 +49,8 @@ pub struct RunPlan {
     pub checkpoint_packs: u64,
     /// What is told to the user.
     pub progress: Arc<Progress>,
+    /// What the run's objects are put under.
+    pub lock: Option<ObjectLock>,
 }
 
 /// One run of a backup.
@@ -56,6 +60,7 @@ pub struct Run {
     next_heartbeat: Instant,
     checkpoints: u64,
     packs: u64,
+    is_lock_proved: bool,
 }
 
 impl Run {
@@ -67,7 +72,7 @@ impl Run {
         let keys = || listed.iter().map(|object| object.key.as_str());
         let heartbeats = after(keys().filter_map(names::parse_heartbeat).collect());
         let checkpoints = after(keys().filter_map(names::parse_checkpoint).collect());
-        Self { plan, heartbeats, next_heartbeat: Instant::now(), checkpoints, packs: 0 }
+        Self { plan, heartbeats, next_heartbeat: Instant::now(), checkpoints, packs: 0, is_lock_proved: false }
     }
 
     /// What is told to the user.
@@ -80,8 +85,8 @@ impl Run {
         tokio::time::sleep_until(self.next_heartbeat)
     }
 
-    /// Puts a heartbeat.
-    pub async fn heartbeat(&mut self, repository: &Repository) -> Result<(), StoreError> {
+    /// Puts a heartbeat. The first one also proves that the store enforces locks, where they are asked for.
+    pub async fn heartbeat(&mut self, repository: &Repository) -> Result<(), BackupError> {
         let heartbeat = Heartbeat {
             work: Work::Backup,
             point: self.plan.point.clone(),
@@ -93,7 +98,14 @@ impl Run {
             ended: false,
         };
         let key = names::heartbeat(self.plan.point.source(), &self.plan.id, self.heartbeats);
-        repository.put_document(&key, &heartbeat).await?;
+        match self.plan.lock.filter(|_| !self.is_lock_proved) {
+            Some(lock) => {
+                let bytes = document::encode(&heartbeat, &repository.keys().mac_key(), key.as_str());
+                locking::prove(repository, &key, bytes.into(), lock.mode).await?;
+                self.is_lock_proved = true;
+            }
+            None => drop(repository.put_document(&key, &heartbeat).await?),
+        }
         self.heartbeats += 1;
         self.next_heartbeat = Instant::now() + HEARTBEAT;
         Ok(())

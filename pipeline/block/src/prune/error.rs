@@ -20,6 +20,9 @@ pub enum PruneError {
     /// A key in the job is no manifest's.
     #[error("'{0}' is not the key of a manifest")]
     NoManifest(String),
+    /// Locks without a mode.
+    #[error("the job has `locks`, and the target no `immutability`")]
+    NoMode,
     /// The store is not what the host remembers.
     #[error("nothing was marked or deleted: {0}")]
     Rollback(String),
@@ -56,7 +59,9 @@ impl From<PruneError> for Trouble {
                 .with_hint("set this host's clock, by NTP for instance, and run it again"),
             PruneError::Rollback(_) => Self::new(Exit::Failed, "refused", &error)
                 .with_hint("see whether somebody put an older copy of the bucket in its place"),
-            PruneError::Grace(_) | PruneError::NoManifest(_) => Self::new(Exit::Usage, "usage", &error),
+            PruneError::Grace(_) | PruneError::NoManifest(_) | PruneError::NoMode => {
+                Self::new(Exit::Usage, "usage", &error)
+            }
             PruneError::Unreadable(_) | PruneError::UnreadableNow(_) => Self::new(Exit::Damaged, "damaged", &error)
                 .with_hint("put the manifests back from another copy of the bucket, or delete those points"),
             PruneError::Stale(_) | PruneError::Slow(_) => Self::new(Exit::Failed, "aborted", &error),

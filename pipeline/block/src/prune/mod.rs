@@ -9,6 +9,7 @@ mod at_once;
 mod clear;
 mod error;
 mod hidden;
+mod lock;
 pub mod plan;
 pub mod survey;
 mod uses;
@@ -17,7 +18,7 @@ use std::collections::HashSet;
 
 use dualsync_block_store::versions::Remains;
 use dualsync_model::event::{Event, Pruned, RetiredAction};
-use dualsync_model::job::PruneTask;
+use dualsync_model::job::{LockMode, PruneTask};
 use dualsync_model::time::Timestamp;
 
 use crate::digest::Sha256;
@@ -32,14 +33,28 @@ use crate::prune::plan::{Act, Doomed, Plan, Standing, doomed, standing};
 use crate::prune::survey::{Clocks, Copies, Survey, Unreadable};
 use crate::repository::Repository;
 
-/// Does what `task` asks for; `job_now` is the time that the job told.
+/// Does what `task` asks for in a store without locks; `job_now` is the time that the job told.
 pub async fn prune(
     repository: &Repository,
     task: &PruneTask,
     job_now: Timestamp,
     events: &Events,
 ) -> Result<Pruned, PruneError> {
+    prune_and_lock(repository, task, job_now, None, events).await
+}
+
+/// The same where objects are locked by this mode.
+pub async fn prune_and_lock(
+    repository: &Repository,
+    task: &PruneTask,
+    job_now: Timestamp,
+    mode: Option<LockMode>,
+    events: &Events,
+) -> Result<Pruned, PruneError> {
     refuse_nonsense(task)?;
+    if mode.is_none() && !task.locks.is_empty() {
+        return Err(PruneError::NoMode);
+    }
     events.progress().phase("listing");
     let clocks = Clocks::new(repository, job_now);
     clocks.compare(repository)?;
@@ -58,6 +73,9 @@ pub async fn prune(
     events.progress().phase("pruning");
     let job = Job { task, events, deleter: &deleter };
     let mut pruned = count(task, &survey, &plan);
+    if let Some(mode) = mode.filter(|_| !task.dry_run && !task.locks.is_empty()) {
+        pruned.locked_objects = lock::lock_longer(repository, &survey, &task.locks, mode).await?;
+    }
     let mut gone = job.carry_out(plan, &mut pruned).await?;
     if task.sweep {
         if !task.dry_run {

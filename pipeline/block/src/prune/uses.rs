@@ -34,6 +34,11 @@ impl Uses {
         self.of(object).any(|(manifest, _)| counts(manifest))
     }
 
+    /// The manifests that name the object.
+    pub fn manifests_of(&self, object: &Sha256) -> impl Iterator<Item = &Sha256> {
+        self.of(object).map(|(manifest, _)| manifest)
+    }
+
     /// The most bytes of the object that one manifest that `counts` uses: a lower bound of what all of them use.
     pub fn live_bytes(&self, object: &Sha256, mut counts: impl FnMut(&Sha256) -> bool) -> u64 {
         self.of(object).filter(|(manifest, _)| counts(manifest)).map(|(_, live)| u64::from(live)).max().unwrap_or(0)

@@ -17,6 +17,8 @@ mod undo;
 
 mod versions;
 
+mod locks;
+
 mod stepping;
 
 mod refusals;

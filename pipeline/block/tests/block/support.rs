@@ -94,7 +94,7 @@ pub fn events() -> (Events, Lines) {
 /// Limits that small sources reach. The store in memory keeps the buffers it is given, so there are
 /// enough of them; that a few suffice is tested on a directory.
 pub fn settings() -> Settings {
-    Settings { buffers: 1000, workers: 2, checkpoint_packs: 1 }
+    Settings { buffers: 1000, workers: 2, checkpoint_packs: 1, lock: None }
 }
 
 /// Everything one repository needs.

@@ -32,7 +32,7 @@ use crate::record;
 use crate::repo::Repository;
 
 /// Marks and deletions under way at once.
-const AT_ONCE: usize = 8;
+pub const AT_ONCE: usize = 8;
 
 /// What deleting works with.
 pub struct Applier<'a> {

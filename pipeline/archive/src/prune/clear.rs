@@ -10,6 +10,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures::{StreamExt as _, TryStreamExt as _};
+
 use dualsync_archive_store::contract::ObjectInfo;
 use dualsync_model::job::Anchor;
 use dualsync_model::time::Timestamp;
@@ -19,6 +21,7 @@ use crate::events::Events;
 use crate::format::TOMBSTONE_S;
 use crate::marks::{Group, Kind, Marks, mark_key, object_digest};
 use crate::objects::{Clock, ObjectError};
+use crate::prune::apply::AT_ONCE;
 use crate::prune::survey::Survey;
 use crate::repo::Repository;
 use crate::runs::{last_word, parse_run_key};
@@ -44,26 +47,33 @@ pub async fn clear(
         .collect();
     let digests: BTreeSet<_> = old.iter().filter_map(|id| id.split('-').next()).collect();
     marks.prove(repository, |digest, _| digests.contains(digest), events).await?;
-    let mut keys: Vec<String> = Vec::new();
+    let (mut first, mut then): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
     for (digest, group) in marks.groups().filter(|(_, group)| old.contains(&group.id)) {
         if keep.is_over(digest, group, remembered) {
             // What nobody signed is not ours to clear away.
-            let names = Kind::ALL
-                .into_iter()
-                .filter(|kind| group.names().any(|(k, found)| k == *kind && found.record().is_some()));
-            keys.extend(names.map(|kind| mark_key(&group.id, kind)));
+            for (kind, _) in group.names().filter(|(_, found)| found.record().is_some()) {
+                let stage = if kind == Kind::Mark { &mut first } else { &mut then };
+                stage.push(mark_key(&group.id, kind));
+            }
         }
     }
-    keys.extend(old_run_records(repository, &survey.runs, survey.clock, events).await?);
-    let mut cleared = keys.len() as u64;
+    let (records, beats) = old_run_records(repository, &survey.runs, survey.clock, events).await?;
+    first.extend(records);
+    then.extend(beats);
+    let mut cleared = (first.len() + then.len()) as u64;
     if !only_count {
-        for key in &keys {
-            repository.objects.delete(key).await?;
-        }
+        delete_all(repository, &first).await?;
+        delete_all(repository, &then).await?;
     }
     let before = survey.clock.now.plus_seconds(-UNFINISHED_AGE_S);
     cleared += repository.objects.store().clear_unfinished(before, only_count).await?;
     Ok(cleared)
+}
+
+/// Deletes several at once; which of them goes first does not matter.
+async fn delete_all(repository: &Repository, keys: &[String]) -> Result<(), ObjectError> {
+    let deletions = futures::stream::iter(keys).map(|key| repository.objects.delete(key));
+    deletions.buffer_unordered(AT_ONCE).try_collect().await
 }
 
 /// What marks are still good for.
@@ -115,20 +125,20 @@ impl Keep {
     }
 }
 
-/// Records of runs that ended long ago, the last ones first: a run's heartbeats tell its age until they go.
+/// Records of runs that ended long ago, and then their heartbeats, which tell a run's age until they go.
 async fn old_run_records(
     repository: &Repository,
     runs: &[ObjectInfo],
     clock: Clock,
     events: &Events,
-) -> Result<Vec<String>, ObjectError> {
+) -> Result<(Vec<String>, Vec<String>), ObjectError> {
     let mut by_run: BTreeMap<String, Vec<&ObjectInfo>> = BTreeMap::new();
     for info in runs {
         if let Some((source, run, _)) = parse_run_key(info.key.as_str()) {
             by_run.entry(format!("{source}/{run}")).or_default().push(info);
         }
     }
-    let mut old = Vec::new();
+    let mut old = (Vec::new(), Vec::new());
     for records in by_run.into_values() {
         let last = if clock.is_stores {
             records.iter().map(|info| info.modified).max()
@@ -136,10 +146,9 @@ async fn old_run_records(
             last_word(repository, &records, events).await?.map(|beat| beat.at)
         };
         if last.is_some_and(|last| clock.age(last) >= TOMBSTONE_S) {
-            let (mut beats, mut keys): (Vec<_>, Vec<_>) =
-                records.iter().map(|info| info.key.to_string()).partition(|key| !key.contains("/checkpoint-"));
-            keys.append(&mut beats);
-            old.extend(keys);
+            for key in records.iter().map(|info| info.key.to_string()) {
+                if key.contains("/checkpoint-") { old.0.push(key) } else { old.1.push(key) }
+            }
         }
     }
     Ok(old)

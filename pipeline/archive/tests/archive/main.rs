@@ -10,6 +10,7 @@ mod keys;
 mod memory;
 mod mended;
 mod nights;
+mod overlap;
 mod prune;
 mod recover;
 mod reuse;

@@ -35,6 +35,7 @@ pub mod listing;
 
 pub mod damage;
 
+pub mod kept;
 pub mod points;
 pub mod repo;
 

@@ -4,6 +4,8 @@
 //! wrong becomes a finding and costs its own entries only. Promises that the paths it gives ascend:
 //! who writes facts or merges relies on it.
 
+use std::sync::Arc;
+
 use futures::StreamExt as _;
 
 use dualsync_model::path::RawPath;
@@ -13,6 +15,7 @@ use crate::catalog::segment::{Lines, SegmentError, open_lines};
 use crate::catalog::{IndexError, SegmentRef, parse_index};
 use crate::damage::Damage;
 use crate::format::{SEGMENT_STORED_BYTES_MAX, catalog_key};
+use crate::kept::Kept;
 use crate::manifest::Stored;
 use crate::objects::{ObjectError, Objects};
 use crate::points::{Copy, with_causes};
@@ -68,6 +71,7 @@ impl ListingError {
 /// The catalog of one copy, its index in memory.
 pub struct Listing {
     objects: Objects,
+    kept: Arc<Kept>,
     identity: Identity,
     segments: Vec<SegmentRef>,
 }
@@ -75,13 +79,18 @@ pub struct Listing {
 impl Listing {
     /// Fetches and opens the index.
     pub async fn open(repository: &Unlocked, copy: &Copy) -> Result<Self, ListingError> {
+        Self::open_kept(repository, copy, Arc::default()).await
+    }
+
+    /// The same; index and segments may be those that this host keeps.
+    pub async fn open_kept(repository: &Unlocked, copy: &Copy, kept: Arc<Kept>) -> Result<Self, ListingError> {
         let stored = copy.manifest.objects.catalog;
         let key = catalog_key(&stored.sha256.hex());
-        let bytes = repository.objects.get_exact(&key, stored).await?;
+        let bytes = kept.get_exact(&repository.objects, &key, stored).await?;
         let plain = open_lines(&repository.identity, &bytes, INDEX_BYTES_MAX)
             .map_err(|source| ListingError::Open { key: key.clone(), source })?;
         let segments = parse_index(&plain).map_err(|source| ListingError::Index { key, source })?;
-        Ok(Self { objects: repository.objects.clone(), identity: repository.identity.clone(), segments })
+        Ok(Self { objects: repository.objects.clone(), kept, identity: repository.identity.clone(), segments })
     }
 
     /// Entries in all.
@@ -117,7 +126,7 @@ impl Listing {
         let mut fetched = futures::stream::iter(&self.segments)
             .map(|segment| async move {
                 let stored = Stored { bytes: segment.bytes, sha256: segment.sha256 };
-                (segment, self.objects.get_exact(&segment.key(), stored).await)
+                (segment, self.kept.get_exact(&self.objects, &segment.key(), stored).await)
             })
             .buffered(AHEAD);
         let mut order = Order { last: None, is_known: false };

@@ -18,6 +18,7 @@ use crate::events::Events;
 use crate::format::{
     MANIFEST_BYTES_MAX, MANIFEST_NAME, POINTS, REFS_BYTES_MAX, REFS_NAME, SIGNATURE_NAME, parse_point_key,
 };
+use crate::kept::Kept;
 use crate::manifest::{Manifest, ManifestError};
 use crate::marks::Marks;
 use crate::objects::{ObjectError, Objects};
@@ -158,12 +159,22 @@ impl Copy {
     /// The copy of `point` alone, of several the newest: a listing and two requests, however many points there
     /// are. Whether the chain around it is whole is the business of [`Points::load`].
     pub async fn find(repository: &Repository, point: &PointId) -> Result<Self, PointError> {
+        Self::find_kept(repository, point, &Kept::default()).await
+    }
+
+    /// The same; the manifest may be one that this host keeps.
+    pub async fn find_kept(repository: &Repository, point: &PointId, kept: &Kept) -> Result<Self, PointError> {
         let prefix = format!("{POINTS}{}/{}-", point.source(), point.time().compact());
         let listing = repository.objects.list(&prefix).await?;
         let mut copies = Vec::new();
         let mut findings = Vec::new();
         for key in manifest_keys(listing.iter().map(|info| info.key.as_str())) {
-            match open_listed(repository, &key, &sizes(&listing)).await? {
+            let sizes = sizes(&listing);
+            if let Some(copy) = kept.copy(repository, &key, &sizes) {
+                copies.push(copy);
+                continue;
+            }
+            match open_listed_to(repository, &key, &sizes, kept).await? {
                 Opened::Good(copy) => copies.push(*copy),
                 Opened::Bad { kind, problem } => {
                     findings.push(finding(&repository.target, &key, kind, problem));
@@ -176,13 +187,18 @@ impl Copy {
 
     /// Every object this point needs, after its digest was checked against the manifest.
     pub async fn refs(&self, objects: &Objects) -> Result<Vec<Ref>, PointError> {
+        self.refs_kept(objects, &Kept::default()).await
+    }
+
+    /// The same; the list may be one that this host keeps.
+    pub async fn refs_kept(&self, objects: &Objects, kept: &Kept) -> Result<Vec<Ref>, PointError> {
         let point = || self.manifest.point.clone();
         let key = self.manifest.object_key(REFS_NAME).unwrap_or_default();
         let stored = self.manifest.objects.refs;
         if stored.bytes > REFS_BYTES_MAX {
             return Err(ObjectError::Length { key, found: stored.bytes, wanted: REFS_BYTES_MAX }.into());
         }
-        let bytes = objects.get_exact(&key, stored).await?;
+        let bytes = kept.get_exact(objects, &key, stored).await?;
         parse_refs(&bytes).map_err(|source| PointError::Refs { point: point(), source })
     }
 }
@@ -204,6 +220,16 @@ pub async fn open_listed(
     key: &str,
     sizes: &BTreeMap<&str, u64>,
 ) -> Result<Opened, ObjectError> {
+    open_listed_to(repository, key, sizes, &Kept::default()).await
+}
+
+/// The same; what is good is kept.
+async fn open_listed_to(
+    repository: &Repository,
+    key: &str,
+    sizes: &BTreeMap<&str, u64>,
+    kept: &Kept,
+) -> Result<Opened, ObjectError> {
     let signature = key.replace(MANIFEST_NAME, SIGNATURE_NAME);
     for object in [key, &signature] {
         let found = sizes.get(object).copied().unwrap_or(0);
@@ -212,11 +238,15 @@ pub async fn open_listed(
             return Ok(Opened::Bad { kind: "digest", problem: error.to_string() });
         }
     }
-    open(repository, key).await
+    open_to(repository, key, kept).await
 }
 
 /// Opens one manifest: two requests. Only a store that fails is an error.
 pub async fn open(repository: &Repository, key: &str) -> Result<Opened, ObjectError> {
+    open_to(repository, key, &Kept::default()).await
+}
+
+async fn open_to(repository: &Repository, key: &str, kept: &Kept) -> Result<Opened, ObjectError> {
     let bytes = match fetch(&repository.objects, key).await? {
         Ok(bytes) => bytes,
         Err(bad) => return Ok(bad),
@@ -229,6 +259,7 @@ pub async fn open(repository: &Repository, key: &str) -> Result<Opened, ObjectEr
     Ok(match Manifest::open(key, &bytes, &signature, &repository.public, repository.id()) {
         Ok(manifest) => {
             let anchor = Anchor { sequence: manifest.sequence, sha256: Digest::of(&bytes).hex() };
+            kept.keep(key, &bytes, signature.as_bytes());
             Opened::Good(Box::new(Copy { manifest, key: key.to_owned(), anchor, received_at: None }))
         }
         Err(error) => {

@@ -228,11 +228,14 @@ fn unread_folders(listing: &[ObjectInfo]) -> Vec<(Folder, String)> {
     folders
 }
 
-/// The manifest that this host wrote last, if it is the one that is listed.
-fn remembered(
+/// Length of each object in a listing.
+pub type Sizes<'a> = BTreeMap<&'a str, u64>;
+
+/// The manifest that this host remembers, if it is the one that is listed.
+pub fn remembered(
     repository: &Repository,
     key: &str,
-    sizes: &BTreeMap<&str, u64>,
+    sizes: &Sizes<'_>,
     memory: &Memory,
     cache: &Cache,
 ) -> Option<Copy> {

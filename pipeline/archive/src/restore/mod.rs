@@ -27,6 +27,7 @@ use crate::damage::Damage;
 use crate::events::Events;
 use crate::failure::{Fault, usage};
 use crate::globs::{GlobError, Globs};
+use crate::kept::Kept;
 use crate::listing::{Listing, ListingError};
 use crate::minisign::SecretKey;
 use crate::points::Copy;
@@ -70,13 +71,16 @@ pub async fn restore(
     }
     let globs = Globs::new(&task.paths)?;
     std::fs::create_dir_all(state).map_err(|error| Fault::new(Exit::Failed, "internal", &error))?;
-    let copy = Copy::find(repository, &task.point).await?;
+    // A tree is read once; of single files there are often more to come.
+    let kept = Arc::new(if task.paths.is_empty() { Kept::default() } else { Kept::open(state, task.point.source()) });
+    let copy = Copy::find_kept(repository, &task.point, &kept).await?;
     repository.require_opener(&copy.manifest.recipients)?;
     // A few files are back before a deleter could hurt them; only a restore that lasts says so.
     let after = if task.paths.is_empty() { Duration::ZERO } else { Duration::from_mins(1) };
     let witness = witness.filter(|_| !task.dry_run);
     let pulse = Pulse::reading(repository, witness, &copy, Purpose::Restore, after, events).await;
-    let ended = bring_back(repository, &copy, &globs, task, state, events).await;
+    let ended = bring_back(repository, &copy, &kept, &globs, task, state, events).await;
+    kept.end();
     if let Some(pulse) = pulse {
         pulse.end().await;
     }
@@ -86,6 +90,7 @@ pub async fn restore(
 async fn bring_back(
     repository: &Unlocked,
     copy: &Copy,
+    kept: &Arc<Kept>,
     globs: &Globs,
     task: &RestoreTask,
     state: &Path,
@@ -93,7 +98,7 @@ async fn bring_back(
 ) -> Result<Summary, Fault> {
     events.phase("reading the catalog");
     let damage = Arc::new(Damage::new(&repository.target, &task.point));
-    let mut listing = Listing::open(repository, copy).await?;
+    let mut listing = Listing::open_kept(repository, copy, Arc::clone(kept)).await?;
     if !globs.is_empty() {
         listing = listing.narrowed(globs.roots());
     }
@@ -113,7 +118,7 @@ async fn bring_back(
         let volumes = Volumes::new(
             repository.objects.clone(),
             repository.identity.clone(),
-            &copy.refs(&repository.objects).await?,
+            &copy.refs_kept(&repository.objects, kept).await?,
         );
         write(repository, &Arc::new(volumes), &applier, surveyed, &report, &damage)
             .await

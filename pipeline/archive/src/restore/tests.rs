@@ -5,7 +5,7 @@ use std::io::Read as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::PathBuf;
 
-use dualsync_archive_store::contract::{ErrorKind, Operation};
+use dualsync_archive_store::contract::{ErrorKind, Operation, Store as _};
 use dualsync_archive_store::faulty::{Fault as StoreFault, FaultyStore};
 use dualsync_model::event::{Event, Finding, Warning};
 use dualsync_model::fact::EntryKind;
@@ -59,9 +59,15 @@ fn task(made: &Made, to: &Path) -> RestoreTask {
 
 async fn run_on(repository: &Unlocked, task: &RestoreTask) -> Ran {
     let state = tempfile::tempdir().unwrap();
+    let ran = run_beside(repository, task, state.path()).await;
+    let left = fs::read_dir(state.path()).unwrap().count();
+    assert!(left == 0 || !task.paths.is_empty(), "nothing is left in the state folder, but what single files need");
+    ran
+}
+
+async fn run_beside(repository: &Unlocked, task: &RestoreTask, state: &Path) -> Ran {
     let sink = Sink::default();
-    let outcome = restore(repository, None, task, state.path(), &Events::new(sink.clone())).await;
-    assert_eq!(fs::read_dir(state.path()).unwrap().count(), 0, "nothing is left in the state folder");
+    let outcome = restore(repository, None, task, state, &Events::new(sink.clone())).await;
     Ran { outcome, events: sink.events() }
 }
 
@@ -155,6 +161,36 @@ async fn one_file_is_found_by_a_few_small_reads() {
     // Chunks of age are 64 KiB, and the frame lies across a border.
     assert!(summary.fetched_bytes < 160_000, "{}", summary.fetched_bytes);
     assert_eq!(mode(&to.join("a")), 0o700, "a directory that was not asked for opens to nobody");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_has_read_one_file_reads_the_next_by_a_listing_and_two_reads() {
+    let mut sample = ten().segments_of(4);
+    sample.volume();
+    let made = sample.finish();
+    let (state, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let read = async |path: &str, to: &str| {
+        let mut task = task(&made, &folder.path().join(to));
+        task.paths = vec![path.into()];
+        let before = made.store.requests();
+        let ran = run_beside(&made.repository, &task, state.path()).await;
+        let requests = made.store.requests();
+        let bytes = fs::read(folder.path().join(to).join(path)).unwrap_or_default();
+        (ran.outcome.is_ok(), bytes, requests.list - before.list, requests.get - before.get)
+    };
+    assert_eq!(read("a/7", "1").await, (true, noise(7, 50_000), 1, 7));
+    assert_eq!(read("a/7", "2").await, (true, noise(7, 50_000), 1, 2), "head and frame");
+    assert_eq!(read("a/1", "3").await, (true, noise(1, 50_000), 1, 3), "and a segment that was not read yet");
+
+    // What lies in the folder is proved each time: what is spoilt there is read from the store again.
+    let kept = state.path().join("web/read");
+    for file in fs::read_dir(&kept).unwrap() {
+        fs::write(file.unwrap().path(), b"spoilt").unwrap();
+    }
+    assert_eq!(read("a/1", "4").await, (true, noise(1, 50_000), 1, 7));
+    // And a point that is not listed any more is not there, whatever this host keeps.
+    made.store.remove(&made.key("points/", "manifest.json"));
+    assert!(!read("a/1", "5").await.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

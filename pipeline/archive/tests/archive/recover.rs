@@ -6,7 +6,11 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _, sym
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use crate::site::{Site, is_root, noise, same_tree};
+use dualsync_archive_store::contract::Store as _;
+use dualsync_model::job::{RestoreTask, Shape, Task};
+
+use crate::memory::Memory;
+use crate::site::{COMMIT, Site, is_root, noise, run_on, same_tree};
 
 /// Runs the script that lies in the repository.
 fn recover(site: &Site, to: &str, more: &[&str]) -> Output {
@@ -130,4 +134,30 @@ async fn forged_points_and_folders_in_use_are_refused() {
     let output = recover(&site, "out", &["--signing-public", &public]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && said.contains("signature") && !Path::new(&site.path("out")).exists(), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_file_on_the_host_that_made_the_point_is_four_requests() {
+    let mut memory = Memory::new().await;
+    for file in 0..20 {
+        memory.site.write(&format!("d/{file}"), &noise(file, 1 << 20));
+    }
+    memory.night(memory.store.clone(), COMMIT).await.summary();
+    let task = RestoreTask {
+        point: memory.site.backup_task().point,
+        to: memory.site.path("out"),
+        shape: Shape::Tree,
+        paths: vec!["d/13".into()],
+        resume: false,
+        overwrite: false,
+        dry_run: false,
+        kernel_mount: false,
+    };
+    let before = memory.store.requests();
+    run_on(&memory.site.job(Task::Restore(task)), memory.store.clone(), "").await.summary();
+    let after = memory.store.requests();
+    assert_eq!(std::fs::read(memory.site.path("out/d/13")).unwrap(), noise(13, 1 << 20));
+    // repo.json and a listing; head and frame of the volume.
+    assert_eq!((after.list - before.list, after.get - before.get), (1, 3));
+    assert_eq!(after.total() - before.total(), 4);
 }

@@ -5,15 +5,18 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 
-use dualsync_archive_store::contract::{ErrorKind, Key, KeyError, ObjectInfo, Receipt, Store, StoreError};
+use dualsync_archive_store::contract::{
+    ErrorKind, Key, KeyError, ObjectInfo, Purged, Receipt, Store, StoreError, Version,
+};
 use dualsync_model::event::Requests;
 use dualsync_model::time::Timestamp;
 
 use crate::digest::Digest;
+use crate::format::RUNS;
 use crate::manifest::Stored;
 
 /// Why an object cannot be had.
@@ -95,12 +98,13 @@ pub struct Objects {
     store: Arc<dyn Store>,
     fetched_bytes: Arc<AtomicU64>,
     sent_bytes: Arc<AtomicU64>,
+    keeps_versions: Arc<AtomicBool>,
 }
 
 impl Objects {
     /// Over `store`.
     pub fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, fetched_bytes: Arc::default(), sent_bytes: Arc::default() }
+        Self { store, fetched_bytes: Arc::default(), sent_bytes: Arc::default(), keeps_versions: Arc::default() }
     }
 
     /// The store itself.
@@ -182,9 +186,24 @@ impl Objects {
         Clock { now: self.store.now(), is_stores: self.store.has_clock() }
     }
 
-    /// Takes an object away. After `Ok` no look-up finds it, whether there was one or not.
-    pub async fn delete(&self, key: &str) -> Result<(), ObjectError> {
-        Ok(self.store.delete(&key.parse::<Key>()?).await?)
+    /// Every version and marker, where the store keeps them; from then on objects are taken away with all of theirs.
+    pub async fn versions(&self) -> Result<Vec<Version>, ObjectError> {
+        // Heartbeats are few and young: whether they have versions tells whether a listing of all is worth it.
+        if self.store.versions(RUNS).await?.is_none() {
+            return Ok(Vec::new());
+        }
+        self.keeps_versions.store(true, Ordering::Relaxed);
+        Ok(self.store.versions("").await?.unwrap_or_default())
+    }
+
+    /// Takes an object away. After `Ok` no look-up finds it, whether there was one or not, but where a lock holds it.
+    pub async fn delete(&self, key: &str) -> Result<Purged, ObjectError> {
+        let key = key.parse::<Key>()?;
+        if self.keeps_versions.load(Ordering::Relaxed) {
+            return Ok(self.store.purge(&key).await?);
+        }
+        self.store.delete(&key).await?;
+        Ok(Purged::default())
     }
 
     /// Requests so far.

@@ -17,7 +17,7 @@ use governor::middleware::NoOpMiddleware;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 
-use crate::contract::{Conditional, Key, ObjectInfo, Receipt, Reply, Store};
+use crate::contract::{Conditional, Key, ObjectInfo, Purged, Receipt, Reply, Store, Version};
 
 /// The bucket counts KiB: governor rounds the time of one unit to whole nanoseconds, which for
 /// single bytes would be far off at high rates.
@@ -109,6 +109,14 @@ impl Store for BudgetedStore {
 
     fn delete<'a>(&'a self, key: &'a Key) -> Reply<'a, ()> {
         self.behind.delete(key)
+    }
+
+    fn versions<'a>(&'a self, prefix: &'a str) -> Reply<'a, Option<Vec<Version>>> {
+        self.behind.versions(prefix)
+    }
+
+    fn purge<'a>(&'a self, key: &'a Key) -> Reply<'a, Purged> {
+        self.behind.purge(key)
     }
 
     fn clear_unfinished(&self, before: Timestamp, only_count: bool) -> Reply<'_, u64> {

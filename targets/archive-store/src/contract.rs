@@ -115,6 +115,26 @@ pub struct ObjectInfo {
     pub modified: Timestamp,
 }
 
+/// One version of an object in a bucket that keeps them, or a marker that hides those before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// Where it lies; its size is 0 for a marker.
+    pub info: ObjectInfo,
+    /// The store's name of it.
+    pub id: String,
+    /// Whether it only hides.
+    pub is_marker: bool,
+}
+
+/// The outcome of [`Store::purge`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Purged {
+    /// Versions that stay since their lock has not ended.
+    pub locked: u64,
+    /// Their bytes.
+    pub locked_bytes: u64,
+}
+
 /// The outcome of [`Store::put_if_absent`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Conditional {
@@ -194,6 +214,21 @@ pub trait Store: fmt::Debug + Send + Sync {
     ///
     /// `Ok`: no look-up finds it, also when there was none before. `Err`: it may still be there.
     fn delete<'a>(&'a self, key: &'a Key) -> Reply<'a, ()>;
+
+    /// Every version and every marker of the keys that begin with the text `prefix`, ordered by key; `None` where the store
+    /// keeps none, cannot list them or may not. Repeatable.
+    fn versions<'a>(&'a self, prefix: &'a str) -> Reply<'a, Option<Vec<Version>>> {
+        let _ = prefix;
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
+    /// Takes away every version of an object and every marker on it, by id, the oldest first; where the store keeps no
+    /// versions the object itself.
+    ///
+    /// `Ok`: what is still there is locked, and counted. `Err`: some of it may still be there. Repeatable.
+    fn purge<'a>(&'a self, key: &'a Key) -> Reply<'a, Purged> {
+        Box::pin(async move { self.delete(key).await.map(|()| Purged::default()) })
+    }
 
     /// Takes away what writes left behind that were cut off before `before`, or only counts it when `only_count`.
     /// A bucket has nothing of the kind: a request that was cut off stored nothing.

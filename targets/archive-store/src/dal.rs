@@ -6,7 +6,7 @@ use std::io;
 use dualsync_model::time::Timestamp;
 use opendal::{Entry, Error, ErrorKind as DalKind, Metadata};
 
-use crate::contract::{ErrorKind, Key, ObjectInfo};
+use crate::contract::{ErrorKind, Key, ObjectInfo, Version};
 use crate::directory::io_kind;
 use crate::refusal::{Refusal, network_kind};
 
@@ -43,6 +43,24 @@ pub(crate) fn info(key: Key, meta: &Metadata) -> ObjectInfo {
         Timestamp::new(time.as_second(), nanos).unwrap_or_else(|| Timestamp::from_seconds(time.as_second()))
     });
     ObjectInfo { key, size: meta.content_length(), modified }
+}
+
+/// The versions and markers among `entries`, ordered by key, the oldest of each first: services give the newest first.
+/// `None` where the store keeps none: then S3 calls the only one `null`.
+pub(crate) fn versions(entries: Vec<Entry>, prefix: &str) -> Option<Vec<Version>> {
+    let mut found: Vec<Version> = entries
+        .into_iter()
+        .filter(|entry| entry.metadata().is_file())
+        .filter_map(|entry| {
+            let (key, meta) = (Key::new(entry.path()).ok()?, entry.metadata());
+            let id = meta.version()?.to_owned();
+            let info = info(key, meta);
+            info.key.as_str().starts_with(prefix).then(|| Version { info, id, is_marker: meta.is_deleted() })
+        })
+        .collect();
+    found.reverse();
+    found.sort_by(|one, other| (&one.info.key, one.info.modified).cmp(&(&other.info.key, other.info.modified)));
+    found.iter().any(|version| version.id != "null").then_some(found)
 }
 
 /// The objects among `entries` that were asked for, in order.

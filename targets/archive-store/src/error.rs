@@ -17,6 +17,9 @@ pub enum ErrorKind {
     /// Known credentials without this right.
     #[error("the credentials do not allow it")]
     Denied,
+    /// A lock on the object has not ended.
+    #[error("a lock on it has not ended")]
+    Locked,
     /// Unknown access key, or a secret that does not belong to it.
     #[error("the access key or its secret is wrong")]
     BadCredentials,
@@ -82,6 +85,7 @@ impl ErrorKind {
         match self {
             Self::NotFound => "find out with `dualsync check` what is missing and which points need it",
             Self::Denied => "allow this access key to put, get and list below the prefix",
+            Self::Locked => "wait until the lock ends; nobody can end it before, in mode compliance",
             Self::BadCredentials => {
                 "take the access key and secret from the provider's console again, and check the region"
             }

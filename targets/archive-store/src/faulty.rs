@@ -13,7 +13,9 @@ use bytes::Bytes;
 use dualsync_model::event::Requests;
 use dualsync_model::time::Timestamp;
 
-use crate::contract::{Conditional, ErrorKind, Key, ObjectInfo, Operation, Receipt, Reply, Store, StoreError};
+use crate::contract::{
+    Conditional, ErrorKind, Key, ObjectInfo, Operation, Purged, Receipt, Reply, Store, StoreError, Version,
+};
 use crate::digest;
 
 /// A call, as the script sees it.
@@ -135,6 +137,8 @@ trait Spoil: Sized {
 }
 
 impl Spoil for () {}
+impl Spoil for Purged {}
+impl Spoil for Option<Vec<Version>> {}
 impl Spoil for Receipt {}
 impl Spoil for Conditional {}
 impl Spoil for Option<ObjectInfo> {}
@@ -191,6 +195,16 @@ impl Store for FaultyStore {
 
     fn delete<'a>(&'a self, key: &'a Key) -> Reply<'a, ()> {
         let real = Box::pin(async move { self.behind.delete(key).await });
+        self.pass(Operation::Delete, key.as_str(), real)
+    }
+
+    fn versions<'a>(&'a self, prefix: &'a str) -> Reply<'a, Option<Vec<Version>>> {
+        let real = Box::pin(async move { self.behind.versions(prefix).await });
+        self.pass(Operation::List, prefix, real)
+    }
+
+    fn purge<'a>(&'a self, key: &'a Key) -> Reply<'a, Purged> {
+        let real = Box::pin(async move { self.behind.purge(key).await });
         self.pass(Operation::Delete, key.as_str(), real)
     }
 

@@ -1,16 +1,20 @@
 //! Test double: a store that lives in the memory of a test.
 //!
-//! Behaves like a directory store, and can be inspected and vandalised from outside.
+//! Behaves like a directory store, and can be inspected and vandalised from outside. When it is told to, it keeps versions
+//! as a bucket does, and locks them.
 
 use std::collections::BTreeMap;
 use std::future::ready;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use dualsync_model::event::Requests;
 use dualsync_model::time::Timestamp;
 
-use crate::contract::{Conditional, ErrorKind, Key, ObjectInfo, Operation, Receipt, Reply, Store, StoreError};
+use crate::contract::{
+    Conditional, ErrorKind, Key, ObjectInfo, Operation, Purged, Receipt, Reply, Store, StoreError, Version,
+};
 use crate::digest;
 use crate::tally::Tally;
 use crate::time::ToldTime;
@@ -19,6 +23,10 @@ use crate::time::ToldTime;
 #[derive(Debug)]
 pub struct MemoryStore {
     objects: Mutex<BTreeMap<Key, Stored>>,
+    /// What lies below the objects, where versions are kept, by the ids that they have.
+    older: Mutex<BTreeMap<(Key, u64), Older>>,
+    keeps_versions: AtomicBool,
+    locked_until: Mutex<Option<Timestamp>>,
     tally: Tally,
     time: ToldTime,
 }
@@ -29,15 +37,85 @@ struct Stored {
     modified: Timestamp,
 }
 
+/// A version that is not the current one, or a marker.
+#[derive(Clone, Debug)]
+struct Older {
+    stored: Stored,
+    is_marker: bool,
+}
+
 impl MemoryStore {
     /// Without objects, at the time `now`.
     pub fn new(now: Timestamp) -> Self {
-        Self { objects: Mutex::default(), tally: Tally::default(), time: ToldTime::from_job(now) }
+        Self {
+            objects: Mutex::default(),
+            older: Mutex::default(),
+            keeps_versions: AtomicBool::new(false),
+            locked_until: Mutex::default(),
+            tally: Tally::default(),
+            time: ToldTime::from_job(now),
+        }
     }
 
     /// Turns the store's clock to `now`; from then on it has one.
     pub fn set_now(&self, now: Timestamp) {
         self.time.set_by_store(now);
+    }
+
+    /// From now on a deletion hides, and only [`Store::purge`] takes away.
+    pub fn keep_versions(&self) {
+        self.keeps_versions.store(true, Ordering::SeqCst);
+    }
+
+    /// No version goes before `until`.
+    pub fn lock(&self, until: Timestamp) {
+        *self.locked_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
+    }
+
+    /// Versions and markers below the objects, without counting a request.
+    pub fn hidden(&self) -> usize {
+        self.older.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    fn hide(&self, key: &Key) {
+        let mut older = self.older.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = older.keys().map(|(_, id)| id + 1).max().unwrap_or(0);
+        if let Some(stored) = self.with(|objects| objects.remove(key)) {
+            older.insert((key.clone(), next), Older { stored, is_marker: false });
+            next += 1;
+        }
+        let stored = Stored { body: Bytes::new(), modified: self.time.now() };
+        older.insert((key.clone(), next), Older { stored, is_marker: true });
+    }
+
+    fn all_versions(&self, prefix: &str) -> Vec<Version> {
+        let older = self.older.lock().unwrap_or_else(PoisonError::into_inner);
+        let below = older.iter().map(|((key, id), one)| (info((key, &one.stored)), format!("v{id}"), one.is_marker));
+        let current = self.with(|objects| objects.iter().map(info).collect::<Vec<_>>());
+        let current = current.into_iter().map(|info| (info, "current".to_owned(), false));
+        let mut all: Vec<_> =
+            below.chain(current).map(|(info, id, is_marker)| Version { info, id, is_marker }).collect();
+        all.retain(|version| version.info.key.as_str().starts_with(prefix));
+        all.sort_by(|one, other| one.info.key.cmp(&other.info.key));
+        all
+    }
+
+    fn purge_all(&self, key: &Key) -> Purged {
+        let until = *self.locked_until.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_locked = until.is_some_and(|until| self.time.now() < until);
+        let mut purged = Purged::default();
+        for version in self.all_versions(key.as_str()).into_iter().filter(|version| version.info.key == *key) {
+            if is_locked && !version.is_marker {
+                purged.locked += 1;
+                purged.locked_bytes += version.info.size;
+            } else if version.id == "current" {
+                self.remove(key);
+            } else {
+                let mut older = self.older.lock().unwrap_or_else(PoisonError::into_inner);
+                older.retain(|(at, id), _| at != key || format!("v{id}") != version.id);
+            }
+        }
+        purged
     }
 
     /// All keys in order, without counting a request.
@@ -135,8 +213,23 @@ impl Store for MemoryStore {
 
     fn delete<'a>(&'a self, key: &'a Key) -> Reply<'a, ()> {
         self.tally.count(Operation::Delete);
-        self.remove(key);
+        if self.keeps_versions.load(Ordering::SeqCst) {
+            self.hide(key);
+        } else {
+            self.remove(key);
+        }
         Box::pin(ready(Ok(())))
+    }
+
+    fn versions<'a>(&'a self, prefix: &'a str) -> Reply<'a, Option<Vec<Version>>> {
+        self.tally.count(Operation::List);
+        let keeps = self.keeps_versions.load(Ordering::SeqCst);
+        Box::pin(ready(Ok(keeps.then(|| self.all_versions(prefix)))))
+    }
+
+    fn purge<'a>(&'a self, key: &'a Key) -> Reply<'a, Purged> {
+        self.tally.count(Operation::Delete);
+        Box::pin(ready(Ok(self.purge_all(key))))
     }
 
     fn put_if_absent<'a>(&'a self, key: &'a Key, body: Bytes, sha256: [u8; 32]) -> Reply<'a, Conditional> {

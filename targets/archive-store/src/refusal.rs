@@ -89,6 +89,9 @@ fn by_message(message: &str) -> Option<ErrorKind> {
     let words = message.to_ascii_lowercase();
     if words.contains("no such key") || words.contains("invalid signature") {
         Some(ErrorKind::BadCredentials)
+    } else if words.contains("object lock") || words.contains("worm protected") {
+        // AWS and Ceph say so in an `AccessDenied`, MinIO in an `InvalidRequest`.
+        Some(ErrorKind::Locked)
     } else if words.contains("date is too old") {
         Some(ErrorKind::ClockSkew)
     } else {
@@ -141,6 +144,9 @@ mod tests {
         check(403, &document("InvalidAccessKeyId", ""), ErrorKind::BadCredentials);
         check(403, &document("AccessDenied", "Forbidden: No such key: GK"), ErrorKind::BadCredentials);
         check(403, &document("AccessDenied", "no"), ErrorKind::Denied);
+        check(403, &document("AccessDenied", "forbidden by object lock"), ErrorKind::Locked);
+        let aws = "Access Denied because object protected by object lock.";
+        check(403, &document("AccessDenied", aws), ErrorKind::Locked);
         check(400, &document("RequestTimeTooSkewed", ""), ErrorKind::ClockSkew);
         check(400, &document("InvalidRequest", "Bad request: Date is too old"), ErrorKind::ClockSkew);
         check(503, &document("SlowDown", ""), ErrorKind::Throttled);

@@ -17,7 +17,7 @@ use opendal::layers::{ConcurrentLimitLayer, RetryLayer, TimeoutLayer};
 use opendal::{HttpTransporter, Operator};
 
 use crate::contract::{
-    Conditional, ErrorKind, Key, ObjectInfo, Operation, Receipt, Reply, Store, StoreError, too_large,
+    Conditional, ErrorKind, Key, ObjectInfo, Operation, Purged, Receipt, Reply, Store, StoreError, Version, too_large,
 };
 use crate::dal;
 use crate::digest;
@@ -259,6 +259,44 @@ impl ServiceStore {
     }
 }
 
+/// Where a bucket keeps versions.
+impl ServiceStore {
+    async fn list_versions(&self, prefix: &str) -> Result<Option<Vec<Version>>, StoreError> {
+        if !self.patient.info().capability().list_with_versions {
+            return Ok(None);
+        }
+        let list = self.patient.list_with(prefix).recursive(true).versions(true).deleted(true);
+        match list.await {
+            Ok(entries) => Ok(dal::versions(entries, prefix)),
+            Err(error) if matches!(dal::kind(&error), ErrorKind::Unsupported | ErrorKind::Denied) => {
+                tracing::debug!(%error, "versions cannot be listed");
+                Ok(None)
+            }
+            Err(error) => Err(self.sorted(Operation::List, prefix)(error)),
+        }
+    }
+
+    async fn delete_versions(&self, key: &Key) -> Result<Purged, StoreError> {
+        let mut purged = Purged::default();
+        let Some(versions) = self.list_versions(key.as_str()).await? else {
+            self.delete(key).await?;
+            return Ok(purged);
+        };
+        for version in versions.into_iter().filter(|version| version.info.key == *key) {
+            let deleted = self.patient.delete_with(key.as_str()).version(&version.id).await;
+            match deleted.map_err(self.sorted(Operation::Delete, key.as_str())) {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::Locked => {
+                    purged.locked += 1;
+                    purged.locked_bytes += version.info.size;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(purged)
+    }
+}
+
 /// The wait before try number `again` (from 0) is repeated: drawn evenly below a bound that doubles.
 fn jittered(min: Duration, max: Duration, again: u32) -> Duration {
     let bound = min.saturating_mul(1 << again.min(20)).min(max);
@@ -300,6 +338,14 @@ impl Store for ServiceStore {
             self.count(Operation::Delete);
             self.patient.delete(key.as_str()).await.map_err(self.sorted(Operation::Delete, key.as_str()))
         })
+    }
+
+    fn versions<'a>(&'a self, prefix: &'a str) -> Reply<'a, Option<Vec<Version>>> {
+        Box::pin(self.list_versions(prefix))
+    }
+
+    fn purge<'a>(&'a self, key: &'a Key) -> Reply<'a, Purged> {
+        Box::pin(self.delete_versions(key))
     }
 
     fn put_if_absent<'a>(&'a self, key: &'a Key, body: Bytes, sha256: [u8; 32]) -> Reply<'a, Conditional> {

@@ -225,6 +225,58 @@ async fn a_listing_is_all_pages_or_an_error() {
     assert_eq!(store.list("p/", None).await.unwrap_err().kind(), ErrorKind::Denied);
 }
 
+fn page_of_versions(entries: &[(&str, &str, &str, bool)]) -> String {
+    let one = |(kind, key, id, is_latest): &(&str, &str, &str, bool)| {
+        format!(
+            "<{kind}><Key>web-01/{key}</Key><VersionId>{id}</VersionId><IsLatest>{is_latest}</IsLatest><Size>3</Size><LastModified>2026-11-20T02:00:00.000Z</LastModified></{kind}>"
+        )
+    };
+    let entries: String = entries.iter().map(one).collect();
+    let document = format!("<ListVersionsResult><IsTruncated>false</IsTruncated>{entries}</ListVersionsResult>");
+    says(200, &["Content-Type: application/xml"], &document)
+}
+
+#[tokio::test]
+async fn an_object_goes_with_all_its_versions_and_a_lock_is_counted() {
+    let gone = "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n".to_owned();
+    let locked = "<Error><Code>AccessDenied</Code><Message>forbidden by object lock</Message></Error>";
+    let versions = page_of_versions(&[
+        ("DeleteMarker", "volumes/1", "v3", true),
+        ("Version", "volumes/1", "v2", false),
+        ("Version", "volumes/1", "v1", false),
+        ("Version", "volumes/10", "x1", true),
+    ]);
+    let (server, store) = scripted(vec![versions.clone(), gone.clone(), says(403, &[], locked), gone.clone()]);
+    let purged = store.purge(&key("volumes/1")).await.unwrap();
+    assert_eq!((purged.locked, purged.locked_bytes), (1, 3));
+    let asked: Vec<_> = server.asked().iter().map(|asked| asked.head[0].clone()).collect();
+    assert_eq!(asked.len(), 4, "{asked:?}");
+    assert!(asked[0].contains("versions") && asked[0].contains("prefix=web-01/volumes/1"), "{asked:?}");
+    for id in ["v1", "v2", "v3"] {
+        let is_it = |line: &&String| line.starts_with("DELETE ") && line.contains(&format!("versionId={id}"));
+        assert_eq!(asked.iter().filter(is_it).count(), 1, "{asked:?}");
+    }
+    let (_server, store) = scripted(vec![versions]);
+    let listed = store.versions("volumes/").await.unwrap().unwrap();
+    let told: Vec<_> = listed.iter().map(|one| (one.info.key.as_str(), one.is_marker)).collect();
+    assert_eq!(told.iter().filter(|(_, is_marker)| *is_marker).count(), 1, "{told:?}");
+    assert_eq!((told.len(), told[3]), (4, ("volumes/10", false)));
+
+    // A bucket that keeps none, or says that it cannot tell: the object itself goes.
+    for answer in [page_of_versions(&[("Version", "volumes/1", "null", true)]), refuses(501, "NotImplemented")] {
+        let (server, store) = scripted(vec![answer.clone(), gone.clone()]);
+        assert_eq!(store.purge(&key("volumes/1")).await.unwrap().locked, 0);
+        let asked = server.asked();
+        assert!(asked[1].head[0].starts_with("DELETE /b/web-01/volumes/1 "), "{asked:?}");
+        let (_server, store) = scripted(vec![answer]);
+        assert_eq!(store.versions("volumes/").await.unwrap(), None);
+    }
+    // Without the right to do it, it is not a lock.
+    let versions = page_of_versions(&[("Version", "volumes/1", "v1", true)]);
+    let (_server, store) = scripted(vec![versions, refuses(403, "AccessDenied")]);
+    assert_eq!(store.purge(&key("volumes/1")).await.unwrap_err().kind(), ErrorKind::Denied);
+}
+
 #[tokio::test]
 async fn an_unknown_host_and_a_closed_port_are_two_things() {
     let store = s3("https://nonexistent.invalid", "AKIA", "secret", "b", REGION);

@@ -16,7 +16,7 @@ mod copies;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use dualsync_archive_store::contract::ErrorKind;
+use dualsync_archive_store::contract::{ErrorKind, Purged};
 use dualsync_model::event::RetiredAction;
 use futures::{StreamExt as _, TryStreamExt as _};
 
@@ -58,8 +58,24 @@ pub struct Applied {
     pub deleted_objects: u64,
     /// Their bytes.
     pub deleted_bytes: u64,
+    /// Objects that are due and locked, of which some version stays.
+    pub still_locked_objects: u64,
+    /// The bytes of those versions.
+    pub still_locked_bytes: u64,
     /// The marks, as they were listed the second time.
     pub marks: Marks,
+}
+
+impl Applied {
+    fn count(&mut self, order: &Order, purged: Purged) {
+        if purged.locked == 0 {
+            self.deleted_objects += 1;
+            self.deleted_bytes += order.bytes;
+        } else {
+            self.still_locked_objects += 1;
+            self.still_locked_bytes += purged.locked_bytes;
+        }
+    }
 }
 
 impl Applier<'_> {
@@ -97,9 +113,8 @@ impl Applier<'_> {
         let free: Vec<_> = plan.objects.iter().filter(is_free).collect();
         let mut deletions =
             futures::stream::iter(free).map(|order| self.delete_object(order)).buffer_unordered(AT_ONCE);
-        while let Some(bytes) = deletions.try_next().await? {
-            applied.deleted_objects += 1;
-            applied.deleted_bytes += bytes;
+        while let Some((order, purged)) = deletions.try_next().await? {
+            applied.count(order, purged);
         }
         drop(deletions);
         Ok(applied)
@@ -118,10 +133,9 @@ impl Applier<'_> {
         Ok(self.put(&Order { mark, ..order.clone() }, Kind::Mark).await?)
     }
 
-    async fn delete_object(&self, order: &Order) -> Result<u64, ObjectError> {
+    async fn delete_object<'o>(&self, order: &'o Order) -> Result<(&'o Order, Purged), ObjectError> {
         self.put(order, Kind::Deleting).await?;
-        self.repository.objects.delete(&order.object).await?;
-        Ok(order.bytes)
+        Ok((order, self.repository.objects.delete(&order.object).await?))
     }
 
     async fn put(&self, order: &Order, kind: Kind) -> Result<(), ObjectError> {

@@ -59,6 +59,7 @@ pub async fn clear(
     }
     let (records, beats) = old_run_records(repository, &survey.runs, survey.clock, events).await?;
     first.extend(records);
+    first.extend(survey.empty.iter().cloned());
     then.extend(beats);
     let mut cleared = (first.len() + then.len()) as u64;
     if !only_count {
@@ -73,7 +74,8 @@ pub async fn clear(
 /// Deletes several at once; which of them goes first does not matter.
 async fn delete_all(repository: &Repository, keys: &[String]) -> Result<(), ObjectError> {
     let deletions = futures::stream::iter(keys).map(|key| repository.objects.delete(key));
-    deletions.buffer_unordered(AT_ONCE).try_collect().await
+    // What a bucket's own lock still holds is cleared away another time.
+    deletions.buffer_unordered(AT_ONCE).try_for_each(|_| std::future::ready(Ok(()))).await
 }
 
 /// What marks are still good for.

@@ -145,7 +145,13 @@ async fn act(
     task: &PruneTask,
 ) -> Result<(Pruned, Otherwise), PruneError> {
     let done = applier.apply(plan, survey).await?;
-    let mut pruned = Pruned { deleted_objects: done.deleted_objects, deleted_bytes: done.deleted_bytes, ..plan.counts };
+    let mut pruned = Pruned {
+        deleted_objects: done.deleted_objects,
+        deleted_bytes: done.deleted_bytes,
+        still_locked_objects: done.still_locked_objects,
+        still_locked_bytes: done.still_locked_bytes,
+        ..plan.counts
+    };
     if task.sweep {
         let (repository, events) = (applier.repository, applier.events);
         let remembered = task.remembered.as_ref();

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dualsync_archive_store::contract::ObjectInfo;
+use dualsync_archive_store::contract::{ObjectInfo, Version};
 use dualsync_model::job::PruneTask;
 use dualsync_model::time::Timestamp;
 
@@ -18,7 +18,7 @@ use crate::format::{
     CATALOGS, CHECKPOINT_AGE_S, MANIFEST_BYTES_MAX, MANIFEST_NAME, POINTS, REFS_NAME, RUNS, SIGNATURE_NAME, SUMS_NAME,
     VOLUMES, catalog_digest, catalog_key, parse_point_key, parse_volume_key,
 };
-use crate::marks::{Marks, object_digest};
+use crate::marks::{Marks, is_mark_key, object_digest};
 use crate::objects::{Clock, ObjectError};
 use crate::prune::PruneError;
 use crate::prune::manifests::Manifests;
@@ -45,6 +45,8 @@ pub struct Survey {
     pub resumable: BTreeSet<String>,
     /// Everything under `runs/`.
     pub runs: Vec<ObjectInfo>,
+    /// Keys of ours under which nothing lies any more but markers.
+    pub empty: BTreeSet<String>,
 }
 
 /// A stored object.
@@ -73,6 +75,9 @@ impl Survey {
         let (clock, undo_until) = (objects.clock(), Deadline::after(grace / 8));
         events.phase("listing");
         let mut marks = Marks::list(repository).await?;
+        // Who puts marks only may not list versions, and needs none.
+        let versions = if task.sweep { objects.versions().await? } else { Vec::new() };
+        let (hidden, empty) = hidden(&versions);
         let mut listing = objects.list(VOLUMES).await?;
         listing.extend(objects.list(CATALOGS).await?);
         let runs = objects.list(RUNS).await?;
@@ -80,8 +85,10 @@ impl Survey {
         events.phase("reading the manifests");
         let manifests = Manifests::read(repository, &points, events).await?;
         listing.extend(points);
-        let stored: BTreeMap<_, _> = listing
+        // What is hidden takes room, and goes like anything else that nobody names.
+        let stored: BTreeMap<_, _> = hidden
             .iter()
+            .chain(&listing)
             .filter(|info| is_prunable(info.key.as_str()))
             .map(|info| (info.key.to_string(), Stored { bytes: info.size, modified: info.modified }))
             .collect();
@@ -97,8 +104,35 @@ impl Survey {
         // Its manifest is there: that run has ended, and needs nothing more.
         living.retain(|run| run.beat.purpose != Purpose::Backup || !finished.contains(run.run.as_str()));
         let resumable = resumable(repository, &runs, &finished, clock).await?;
-        Ok(Self { clock, undo_until, marks, stored, manifest_bytes, manifests, living, resumable, runs })
+        Ok(Self { clock, undo_until, marks, stored, manifest_bytes, manifests, living, resumable, runs, empty })
     }
+}
+
+/// Of keys whose current version is a marker: the newest object below it, and those that have nothing below it.
+fn hidden(versions: &[Version]) -> (Vec<ObjectInfo>, BTreeSet<String>) {
+    let mut newest: BTreeMap<&str, &Version> = BTreeMap::new();
+    let mut objects: BTreeMap<&str, &Version> = BTreeMap::new();
+    for version in versions {
+        // They come by key, the oldest first.
+        newest.insert(version.info.key.as_str(), version);
+        if !version.is_marker {
+            objects.insert(version.info.key.as_str(), version);
+        }
+    }
+    let covered = newest.into_iter().filter(|(_, version)| version.is_marker);
+    let (mut hidden, mut empty) = (Vec::new(), BTreeSet::new());
+    for (key, _) in covered {
+        match objects.get(key) {
+            Some(object) => hidden.push(object.info.clone()),
+            None if is_ours(key) => drop(empty.insert(key.to_owned())),
+            None => {}
+        }
+    }
+    (hidden, empty)
+}
+
+fn is_ours(key: &str) -> bool {
+    is_prunable(key) || is_mark_key(key) || parse_point_key(key).is_some() || parse_run_key(key).is_some()
 }
 
 /// What the checkpoints name that a later run may go on from: the newest one of each run that left no manifest.

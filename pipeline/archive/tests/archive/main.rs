@@ -18,3 +18,4 @@ mod site;
 mod stepping;
 mod stock;
 mod undo;
+mod versions;

@@ -11,6 +11,7 @@
 //!   then a `.deleting` beside it is nobody's any more, and any sweep takes it away.
 //! - After the manifest a deleter looks once more, and says `.deleting` again where somebody has taken it away.
 
+use dualsync_archive_store::contract::Purged;
 use dualsync_model::event::RetiredAction;
 use futures::{StreamExt as _, TryStreamExt as _};
 
@@ -28,6 +29,8 @@ enum Fate {
     Kept,
     /// It took so long that somebody else may be at work.
     Late,
+    /// A lock holds its manifest.
+    Locked(Purged),
 }
 
 impl Applier<'_> {
@@ -55,9 +58,12 @@ impl Applier<'_> {
         while let Some((order, fate)) = deletions.try_next().await? {
             let reason = match fate {
                 Fate::Deleted => {
-                    applied.deleted_objects += 1;
-                    applied.deleted_bytes += order.bytes;
+                    applied.count(order, Purged::default());
                     continue;
+                }
+                Fate::Locked(purged) => {
+                    applied.count(order, purged);
+                    "a lock on it has not ended: a later sweep goes on"
                 }
                 Fate::Kept => "its mark was taken back",
                 Fate::Late => "its deletion took too long: the next sweep goes on",
@@ -80,7 +86,12 @@ impl Applier<'_> {
             return Ok(Fate::Kept);
         }
         match deadline.keep(objects.delete(&order.object)).await {
-            Ok(deleted) => deleted?,
+            Ok(deleted) => {
+                let purged = deleted?;
+                if purged.locked > 0 {
+                    return Ok(Fate::Locked(purged));
+                }
+            }
             Err(_) => return Ok(Fate::Late),
         }
         if self.look(order).await?.is_none_or(|group| group.deleting.is_none()) {

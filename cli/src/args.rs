@@ -1,7 +1,7 @@
 //! What may be typed: verbs, options, and the help that teaches them.
 
 mod keys;
-pub use keys::{KeysArgs, KeysVerb, SheetArgs};
+pub use keys::{KeysArgs, KeysVerb, RotateArgs, SheetArgs};
 
 mod leaving;
 pub use leaving::{DeleteArgs, PruneArgs, UndeleteArgs};
@@ -104,7 +104,7 @@ Examples:
     Check,
     /// Say how each source stands, judged by what the stores hold
     Status(StatusArgs),
-    /// Show the keys, or hand out the recovery sheet
+    /// Show or change the keys, or hand out the recovery sheet
     Keys(KeysArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
@@ -299,6 +299,9 @@ pub struct RestoreArgs {
     /// Write over what exists at TO
     #[arg(long)]
     pub overwrite: bool,
+    /// Open the archive copy with the age identities in this file, the recovery key for instance
+    #[arg(long, value_name = "FILE")]
+    pub identity: Option<PathBuf>,
 }
 
 /// `dualsync completions`.

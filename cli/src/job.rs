@@ -32,5 +32,6 @@ pub const fn verb(task: &Task) -> &'static str {
         Task::Probe(_) => "probe",
         Task::Prune(_) => "prune",
         Task::Evidence(_) => "evidence",
+        Task::Keys(_) => "keys",
     }
 }

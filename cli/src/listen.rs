@@ -3,6 +3,7 @@
 use dualsync_model::event::{
     Capability, Event, Evidence, Finding, Point, Pruned, Repository, Retired, Status, Summary, Warning,
 };
+use dualsync_model::keys::KeySlot;
 
 use crate::human;
 use crate::writer::{Writer, WriterError};
@@ -22,6 +23,8 @@ pub struct Heard {
     pub pruned: Option<Pruned>,
     /// Of `evidence`.
     pub evidence: Vec<Evidence>,
+    /// Of `keys`.
+    pub key_slots: Vec<KeySlot>,
     /// Missing or wrong objects.
     pub findings: Vec<Finding>,
     /// What did not stop the work.
@@ -58,6 +61,7 @@ pub async fn listen(started: Result<Writer, WriterError>, mut progress: impl FnM
             Ok(Event::Retired(retired)) => heard.retired.push(retired),
             Ok(Event::Pruned(pruned)) => heard.pruned = Some(pruned),
             Ok(Event::Evidence(evidence)) => heard.evidence.push(evidence),
+            Ok(Event::KeySlot(slot)) => heard.key_slots.push(slot),
             Ok(Event::Summary(summary)) => {
                 heard.summary = Some(summary);
                 return heard;

@@ -11,7 +11,8 @@ Examples:
   dualsync keys list
   dualsync keys list --json
   dualsync keys export --sheet /media/usb/recovery-sheet.txt
-  dualsync keys export --qr --sheet /media/usb/recovery-sheet.txt")]
+  dualsync keys export --qr --sheet /media/usb/recovery-sheet.txt
+  dualsync keys rotate --target frankfurt --sheet /media/usb/recovery-sheet.txt")]
 pub struct KeysArgs {
     /// What to do with them
     #[command(subcommand)]
@@ -33,6 +34,36 @@ Examples:
   dualsync keys export
   dualsync keys export --qr --sheet /media/usb/recovery-sheet.txt")]
     Export(SheetArgs),
+    /// Put a new key in the place of one target's key: new copies need it, and it opens the old ones too
+    #[command(after_help = "\
+What is stored from now on is sealed with the new key. What is stored already is not sealed anew: whoever has the old key \
+and the bucket still reads it, and unchanged data stays where it is. So rotate when a key may have been seen, and change \
+the store's credentials at the same time; when everything must become unreadable to somebody, begin a new repository.
+
+The old key is kept: beside the new one as block.key.<key id>, or in the same file below the new identity. A rotation that \
+was cut off anywhere is finished by the same command. Recovery sheets made before are outdated: a new one is handed out.
+
+Other hosts that use the same key need the new file too; until then they can read and refuse to write.
+
+Examples:
+  dualsync keys rotate --target frankfurt
+  dualsync keys rotate --target frankfurt --sheet /media/usb/recovery-sheet.txt
+  dualsync keys rotate --target paris --to /root/new.agekey    (the key is no file: `systemd:`, `env:`, `command:`)")]
+    Rotate(RotateArgs),
+}
+
+/// `dualsync keys rotate`.
+#[derive(Debug, Args)]
+pub struct RotateArgs {
+    /// The target whose key is replaced
+    #[arg(long, value_name = "NAME")]
+    pub target: Option<String>,
+    /// A new file for the new key, where the configuration's key is no file
+    #[arg(long, value_name = "FILE")]
+    pub to: Option<PathBuf>,
+    /// The new recovery sheet
+    #[command(flatten)]
+    pub sheet: SheetArgs,
 }
 
 /// The recovery sheet.

@@ -1,8 +1,12 @@
-//! `dualsync keys`: what opens the copies. `list` shows nothing secret, `export` hands the recovery sheet out.
+//! `dualsync keys`: what opens the copies. `list` shows nothing secret, `export` hands the recovery sheet out, `rotate`
+//! has the writer of one target draw a new key.
+
+mod rotate;
 
 use dualsync_config::target::TargetSettings;
 use dualsync_model::event::Repository;
-use dualsync_model::job::Keys;
+use dualsync_model::job::{Keys, Task};
+use dualsync_model::keys::{KeySlot, KeysTask};
 use dualsync_model::secret::SecretRef;
 use serde::Serialize;
 
@@ -13,11 +17,12 @@ use crate::exit::{Ending, UsageError, with_causes};
 use crate::repository;
 use crate::sheet;
 
-/// One or the other.
+/// One of them.
 pub async fn run(app: &App<'_>, verb: &KeysVerb) -> anyhow::Result<Ending> {
     match verb {
         KeysVerb::List => show(app).await,
         KeysVerb::Export(args) => export(app, args).await,
+        KeysVerb::Rotate(args) => rotate::run(app, args).await,
     }
 }
 
@@ -25,6 +30,7 @@ pub async fn run(app: &App<'_>, verb: &KeysVerb) -> anyhow::Result<Ending> {
 struct Known<'a> {
     target: &'a TargetSettings,
     repository: Option<Repository>,
+    slots: Vec<KeySlot>,
 }
 
 /// Asks every target; one that is away is told with what was known last.
@@ -43,10 +49,20 @@ async fn known<'a>(app: &'a App<'_>) -> anyhow::Result<(Vec<Known<'a>>, Ending)>
         } else {
             Err(())
         };
+        let slots = if asked.is_ok() { slots(app, target).await } else { Vec::new() };
         let repository = asked.ok().or_else(|| repository::remembered(&app.state, name));
-        all.push(Known { target, repository });
+        all.push(Known { target, repository, slots });
     }
     Ok((all, list::ending(&answers)))
+}
+
+/// Every key that opens the target's repository, as its writer tells.
+async fn slots(app: &App<'_>, target: &TargetSettings) -> Vec<KeySlot> {
+    let heard = app.ask(target, Task::Keys(KeysTask::List {})).await;
+    if let Some(error) = &heard.error {
+        app.output.warn(&format!("{}: {}", target.target.name, with_causes(error)));
+    }
+    heard.key_slots
 }
 
 /// One target of `keys list --json`.
@@ -60,11 +76,12 @@ struct TargetLine<'a> {
     facts: &'a [(String, String)],
     references: Vec<(&'static str, String)>,
     recipients: &'a [String],
+    keys: &'a [KeySlot],
 }
 
 async fn show(app: &App<'_>) -> anyhow::Result<Ending> {
     let (all, ending) = known(app).await?;
-    for Known { target, repository } in &all {
+    for Known { target, repository, slots } in &all {
         let (name, country) = (target.target.name.as_str(), target.claim.country.to_string());
         let facts = repository.as_ref().map_or(&[][..], |repository| &repository.facts);
         app.output.json(&TargetLine {
@@ -76,6 +93,7 @@ async fn show(app: &App<'_>) -> anyhow::Result<Ending> {
             facts,
             references: references(&target.keys),
             recipients: recipients(&target.keys),
+            keys: slots,
         });
         let line = |label: &str, value: &str| app.output.say(&format!("  {label:<40} {value}"));
         app.output.say(&format!("{name}: {country}, {} copies", target.mechanism));
@@ -92,9 +110,19 @@ async fn show(app: &App<'_>) -> anyhow::Result<Ending> {
         for recipient in recipients(&target.keys) {
             line("further recipient", recipient);
         }
+        for slot in slots {
+            line(&format!("{} key", slot.kind), &words(slot));
+        }
     }
     app.output.note("nothing above is secret; `dualsync keys export` hands out what is");
     Ok(ending)
+}
+
+/// A key in one line.
+fn words(slot: &KeySlot) -> String {
+    let since = slot.created_at.map(|at| format!(", since {}", at.whole_second())).unwrap_or_default();
+    let now = if slot.current { "; new copies are sealed with it" } else { "" };
+    format!("{}{since}: opens {}{now}", slot.id, slot.opens)
 }
 
 /// Where the secrets are, in the words of the configuration.
@@ -128,6 +156,10 @@ async fn export(app: &App<'_>, args: &SheetArgs) -> anyhow::Result<Ending> {
         return Err(UsageError::new(message, "--sheet FILE writes it to a new file that only you can read").into());
     }
     let (all, ending) = known(app).await?;
+    hand_out(app, args, &all, ending)
+}
+
+fn hand_out(app: &App<'_>, args: &SheetArgs, all: &[Known<'_>], ending: Ending) -> anyhow::Result<Ending> {
     let unknown: Vec<_> =
         all.iter().filter(|known| known.repository.is_none()).map(|known| known.target.target.name.as_str()).collect();
     if !unknown.is_empty() {

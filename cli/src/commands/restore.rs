@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context;
+use dualsync_config::target::TargetSettings;
 use dualsync_model::event::{Finding, Requests, Summary};
 use dualsync_model::id::PointId;
-use dualsync_model::job::{RestoreTask, Shape, Task};
+use dualsync_model::job::{Keys, RestoreTask, Shape, Task};
 use dualsync_model::outcome::Exit;
+use dualsync_model::secret::SecretRef;
 use serde::Serialize;
 
 use crate::app::App;
@@ -49,6 +51,15 @@ pub async fn run(app: &App<'_>, args: &RestoreArgs) -> anyhow::Result<Ending> {
         }
         None => Ok(first.ending(app, &order)),
     }
+}
+
+/// The target, opened with the identities in this file where one is named.
+fn with_identity(target: &TargetSettings, file: Option<&Path>) -> anyhow::Result<TargetSettings> {
+    let mut target = target.clone();
+    if let (Some(file), Keys::Archive { identity, .. }) = (file, &mut target.keys) {
+        *identity = SecretRef::File(std::path::absolute(file).context("--identity cannot be made an absolute path")?);
+    }
+    Ok(target)
 }
 
 /// Nothing that exists is written over by accident.
@@ -104,6 +115,7 @@ impl Order<'_> {
             // Every source has a tree that this host mounts anyway.
             kernel_mount: app.settings.source(self.point.source().as_str()).is_some(),
         };
+        let target = &with_identity(target, self.args.identity.as_deref())?;
         let progress = RefCell::new(app.output.progress("restore", &Pair::new(|side| side == mechanism)));
         let began = Instant::now();
         let writer = app.start(target, None, Task::Restore(task)).await;

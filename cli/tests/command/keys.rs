@@ -90,3 +90,72 @@ fn qr_adds_a_code_of_each_secret() {
     assert_eq!(sheet.matches("QR code of the ").count(), 3, "{sheet}");
     assert!(sheet.contains('\u{2588}') && sheet.contains('\u{2580}'));
 }
+
+const ROTATED: &str = r#"say '{"message_type":"key_slot","id":"new1","kind":"rotated","opens":"everything","created_at":"2026-11-20T02:00:00Z","current":true,"files":["/k/block.key","/k/block.key.old1"]}'
+say '{"message_type":"key_slot","id":"old1","kind":"raw","opens":"what was stored before","current":false}'
+"#;
+
+/// With a block writer that tells two keys.
+fn rotating() -> Site {
+    let site = with_keys();
+    site.good_but(BLOCK, "keys", &format!("{ROTATED}say '{}'; exit 0", crate::site::SUMMARY));
+    site
+}
+
+#[test]
+fn list_tells_every_key_and_which_one_is_used() {
+    let site = rotating();
+    let ran = site.run("keys list").ends(0);
+    ran.says(&["rotated key", "new1, since 2026-11-20T02:00:00Z: opens everything; new copies are sealed with it"]);
+    ran.says(&["raw key", "old1: opens what was stored before"]);
+    let lines = site.run("keys list --json").ends(0).lines();
+    assert_eq!(lines[0]["keys"][0]["id"], "new1");
+}
+
+#[test]
+fn rotate_asks_the_writer_and_hands_a_new_sheet_out() {
+    let site = rotating();
+    let sheet = site.path("sheet.txt");
+    let ran = site.run(&format!("keys rotate --target frankfurt --sheet {}", sheet.display())).ends(0);
+    shows_no_secret(&ran);
+    for text in ["sealed with new1", "/k/block.key", "kept in /k/block.key.old1", "name old1 as the key id"] {
+        assert!(ran.err.contains(text), "{text}: {}", ran.err);
+    }
+    assert!(site.read("sheet.txt").contains("very-secret-key-block.key"));
+    let acts: Vec<_> = site.tasks(BLOCK, "keys").iter().map(|task| task["act"].clone()).collect();
+    assert_eq!(acts, ["rotate", "list"]);
+    assert!(site.tasks(ARCHIVE, "keys").iter().all(|task| task["act"] == "list"), "the other target is left alone");
+    site.run(&format!("keys rotate --target frankfurt --sheet {}", sheet.display()))
+        .ends(2)
+        .tells("never written over");
+    assert_eq!(site.tasks(BLOCK, "keys").len(), 2, "nothing was rotated for a sheet that cannot be written");
+    let json = site.run("keys rotate --target frankfurt --json").ends(0).last();
+    assert_eq!((&json["message_type"], &json["keys"][0]["current"]), (&"rotated".into(), &true.into()));
+    let to = site.run("keys rotate --target paris --to /root/new.agekey").ends(0).tells("next: put /root/new.agekey");
+    shows_no_secret(&to);
+    assert_eq!(site.tasks(ARCHIVE, "keys").pop().unwrap()["to"], "/root/new.agekey");
+}
+
+#[test]
+fn rotate_refuses_what_would_lock_somebody_out() {
+    let site = rotating();
+    site.run("keys rotate").ends(2).tells("--target NAME, one of: frankfurt, paris");
+    site.run("keys rotate --target rome").ends(2).tells("frankfurt, paris");
+    let twin = site.config().replace(
+        "[targets.paris]",
+        &format!(
+            "[targets.berlin]\nmechanism = \"block\"\nkind = \"directory\"\npath = \"{at}/b\"\ncountry = \"DE\"\nprovider = \"left\"\nkey = \"file:{at}/block.key\"\n\n[targets.paris]",
+            at = site.path("").display().to_string().trim_end_matches('/')
+        ),
+    );
+    site.configure(&twin);
+    site.run("keys rotate --target frankfurt").ends(2).tells("is the key of berlin too");
+    assert!(site.tasks(BLOCK, "keys").is_empty());
+    site.configure(&site.config());
+    site.good_but(
+        BLOCK,
+        "keys",
+        "say '{\"message_type\":\"error\",\"exit_code\":12,\"code\":\"wrong_key\",\"message\":\"was rotated\"}'; exit 12",
+    );
+    site.run("keys rotate --target frankfurt").ends(12).tells("was rotated");
+}

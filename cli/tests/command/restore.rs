@@ -97,3 +97,20 @@ fn options_reach_the_writer_and_numbers_come_back() {
     assert_eq!((&task["dry_run"], &task["resume"], &task["kernel_mount"]), (&true.into(), &true.into(), &true.into()));
     assert_eq!((&summary["from"], &summary["bytes"]), (&"archive".into(), &2048.into()));
 }
+
+#[test]
+fn another_identity_opens_the_archive_copy_and_only_that() {
+    let site = with_point();
+    let recovery = site.path("recovery.agekey");
+    for from in ["archive", "block"] {
+        let to = site.path(&format!("out-{from}"));
+        let line = format!("restore web@latest --from {from} --identity {} --to {}", recovery.display(), to.display());
+        site.run(&line).ends(0);
+    }
+    let job = |mechanism| {
+        let jobs = site.jobs(mechanism);
+        jobs.into_iter().find(|job| job["task"]["verb"] == "restore").unwrap()["keys"].clone()
+    };
+    assert_eq!(job(ARCHIVE)["identity"], format!("file:{}", recovery.display()));
+    assert_eq!(job(BLOCK)["key"], format!("file:{}", site.path("block.key").display()));
+}

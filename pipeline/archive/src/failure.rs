@@ -106,6 +106,8 @@ impl From<OpenError> for Fault {
                 Self::new(Exit::RepositoryMissing, "repository_missing", &error).hint("run `dualsync init`")
             }
             OpenError::Keys(error) => (*error).into(),
+            OpenError::Sealed { .. } => Self::new(Exit::WrongKey, "wrong_key", &error)
+                .hint("`dualsync restore --identity FILE` with the recovery identity, on a machine that may read"),
             OpenError::OtherIdentity { .. } | OpenError::OtherSigner { .. } | OpenError::LostKey { .. } => {
                 Self::new(Exit::WrongKey, "wrong_key", &error)
             }

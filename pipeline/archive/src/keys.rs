@@ -1,11 +1,12 @@
 //! The keys of this path on the host: an age identity and a minisign secret key.
 //!
 //! Promises that a key file is created only where none is, readable by its owner alone and durable
-//! before anything is sealed with it, and never written over. Knows no repository.
+//! before anything is sealed with it, and never written over, except by a rotation, whose new file holds what the old
+//! one held. Knows no repository.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
 use secrecy::ExposeSecret as _;
@@ -86,6 +87,18 @@ pub enum KeyError {
         #[source]
         source: io::Error,
     },
+    /// A key that is no file cannot be replaced.
+    #[error("{reference} is no file that could be replaced: name a new file for the new identity")]
+    NotReplaceable {
+        /// The identity at hand.
+        reference: SecretRef,
+    },
+    /// Two places for one identity.
+    #[error("the identity is the file {}: it is replaced, and needs no other file", path.display())]
+    IsAFile {
+        /// The file.
+        path: PathBuf,
+    },
     /// The operating system gives no random bytes.
     #[error("no random bytes")]
     Random(#[source] getrandom::Error),
@@ -95,8 +108,10 @@ pub enum KeyError {
 pub struct OpenKeys {
     /// Opens catalogs and volumes.
     pub identity: Identity,
-    /// Who may open what is sealed from now on.
+    /// Who may open the catalogs that are sealed from now on.
     pub recipients: Recipients,
+    /// Who may open the volumes; in sealed mode the host is not among them.
+    pub content: Recipients,
     /// The pinned public key.
     pub public: PublicKey,
 }
@@ -111,14 +126,17 @@ pub struct KeyRefs<'a> {
     pub signing_public: Option<&'a str>,
     /// Further recipients.
     pub recipients: &'a [String],
+    /// Whether volumes are sealed to those only.
+    pub sealed: bool,
 }
 
 impl<'a> KeyRefs<'a> {
     /// Out of a job.
     pub fn of(keys: &'a Keys) -> Result<Self, KeyError> {
         match keys {
-            Keys::Archive { identity, signing_key, signing_public, recipients } => {
-                Ok(Self { identity, signing_key, signing_public: signing_public.as_deref(), recipients })
+            Keys::Archive { identity, signing_key, signing_public, recipients, sealed } => {
+                let signing_public = signing_public.as_deref();
+                Ok(Self { identity, signing_key, signing_public, recipients, sealed: *sealed })
             }
             Keys::Block { .. } => Err(KeyError::OtherMechanism),
         }
@@ -134,7 +152,12 @@ impl<'a> KeyRefs<'a> {
         let public = self.pinned()?.ok_or(KeyError::NotPinned)?;
         let identity = self.identity().await?;
         let recipients = Recipients::new(&identity, self.recipients).map_err(KeyError::Recipients)?;
-        Ok(OpenKeys { identity, recipients, public })
+        let content = if self.sealed {
+            Recipients::only(self.recipients).map_err(KeyError::Recipients)?
+        } else {
+            recipients.clone()
+        };
+        Ok(OpenKeys { identity, recipients, content, public })
     }
 
     /// The age identity.
@@ -174,6 +197,34 @@ impl<'a> KeyRefs<'a> {
         Ok(created)
     }
 
+    /// Puts a new identity in front of those at hand, and gives the file that holds them all.
+    ///
+    /// The new file is written beside the old one, synced and renamed over it: a crash leaves one or the other, and
+    /// each opens everything. A draft of a try that was cut off sealed nothing, and is drawn anew.
+    pub async fn rotate(&self, to: Option<&Path>, now: Timestamp) -> Result<PathBuf, KeyError> {
+        let before = text_of(self.identity).await?;
+        let new = Identity::generate().to_file(&now.to_string());
+        let text = Zeroizing::new(format!("{}\n# before:\n{}", *new, before.trim_start()));
+        Identity::parse(&text).map_err(|source| KeyError::Identity { reference: self.identity.clone(), source })?;
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |source| KeyError::Create { path: path.clone(), source }
+        };
+        match (self.identity, to) {
+            (SecretRef::File(path), None) => {
+                let path = path.canonicalize().map_err(failed(path))?;
+                replace(&path, &text).map_err(failed(&path))?;
+                Ok(path)
+            }
+            (SecretRef::File(path), Some(_)) => Err(KeyError::IsAFile { path: path.clone() }),
+            (_, Some(to)) => {
+                write_new(to, &text).map_err(failed(to))?;
+                Ok(to.to_owned())
+            }
+            (reference, None) => Err(KeyError::NotReplaceable { reference: reference.clone() }),
+        }
+    }
+
     /// Key files that a repository needs and that are not there.
     pub fn missing(&self) -> Vec<&SecretRef> {
         [self.identity, self.signing_key].into_iter().filter(|reference| is_missing(reference)).collect()
@@ -200,6 +251,24 @@ fn create(reference: &SecretRef, content: &str) -> Result<(), KeyError> {
     write_new(path, content).map_err(|source| KeyError::Create { path: path.clone(), source })
 }
 
+/// In the place of the file at `path`, with its owner.
+fn replace(path: &Path, content: &str) -> io::Result<()> {
+    let mut draft = path.as_os_str().to_owned();
+    draft.push(".new");
+    let draft = PathBuf::from(draft);
+    match std::fs::remove_file(&draft) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    write_new(&draft, content)?;
+    let (old, new) = (path.metadata()?, draft.metadata()?);
+    if (old.uid(), old.gid()) != (new.uid(), new.gid()) {
+        chown(&draft, Some(old.uid()), Some(old.gid()))?;
+    }
+    std::fs::rename(&draft, path)?;
+    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+}
+
 fn write_new(path: &Path, content: &str) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(content.as_bytes())?;
@@ -219,6 +288,7 @@ mod tests {
             signing_key: SecretRef::File(folder.join("sign")),
             signing_public: None,
             recipients: Vec::new(),
+            sealed: false,
         }
     }
 
@@ -234,6 +304,35 @@ mod tests {
         }
         assert!(refs.create_missing(Timestamp::from_seconds(0)).unwrap().is_empty());
         assert_eq!((refs.identity().await.unwrap().recipient(), refs.signer().await.unwrap().public()), first);
+    }
+
+    #[tokio::test]
+    async fn a_rotation_puts_a_new_identity_in_front_and_loses_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let keys = keys(folder.path());
+        let refs = KeyRefs::of(&keys).unwrap();
+        refs.create_missing(Timestamp::from_seconds(0)).unwrap();
+        let first = refs.identity().await.unwrap().recipients();
+        // What a try left that was cut off.
+        std::fs::write(folder.path().join("age.new"), "half a fi").unwrap();
+        refs.rotate(None, Timestamp::from_seconds(5)).await.unwrap();
+        refs.rotate(None, Timestamp::from_seconds(9)).await.unwrap();
+        let now = refs.identity().await.unwrap().recipients();
+        assert_eq!((now.len(), &now[2..]), (3, &first[..]));
+        assert_eq!(std::fs::metadata(folder.path().join("age")).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "no draft stays");
+        let other = Path::new("/new");
+        assert!(matches!(refs.rotate(Some(other), Timestamp::from_seconds(9)).await, Err(KeyError::IsAFile { .. })));
+
+        let command = format!("command:cat {}", folder.path().join("age").display()).parse().unwrap();
+        let refs = KeyRefs { identity: &command, ..refs };
+        let error = refs.rotate(None, Timestamp::from_seconds(9)).await.unwrap_err();
+        assert!(matches!(error, KeyError::NotReplaceable { .. }));
+        let to = folder.path().join("new");
+        assert_eq!(refs.rotate(Some(&to), Timestamp::from_seconds(9)).await.unwrap(), to);
+        let written = Identity::parse(&std::fs::read_to_string(&to).unwrap()).unwrap().recipients();
+        assert_eq!(&written[1..], &now[..]);
+        assert!(refs.rotate(Some(&to), Timestamp::from_seconds(9)).await.is_err(), "what is there stays");
     }
 
     #[tokio::test]

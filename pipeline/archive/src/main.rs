@@ -15,7 +15,7 @@ usage: dualsync-archive VERB < JOB
 The archive path of dualsync: files as sealed tar volumes. It is started by `dualsync` and speaks
 the worker protocol, version 1: one JSON job on standard input, JSON lines on standard output.
 
-VERB is one of init, list, backup, facts, restore, check, probe.
+VERB is one of init, list, backup, facts, restore, check, probe, prune, evidence, keys.
 ";
 
 fn main() -> ExitCode {

@@ -6,6 +6,8 @@
 //! *in* the source but counts; names of files stand in the sealed catalog only. Its signature is
 //! an object beside it.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use dualsync_model::id::{PointId, RunId, SourceName};
@@ -57,6 +59,10 @@ pub struct Manifest {
     /// Who can open *all* that the point needs: recipients of this run, and of every one whose objects it uses.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub recipients: Vec<String>,
+    /// Who opens the volumes that the point needs, by the nights that made them: each entry needs one identity.
+    /// Volumes of before this member was there are in none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub content: Vec<Content>,
     /// The frozen moment.
     pub snapshot: SnapshotInfo,
     /// What the writer was told to leave out.
@@ -65,6 +71,34 @@ pub struct Manifest {
     pub objects: Objects,
     /// Counts.
     pub stats: Stats,
+}
+
+/// Nights whose volumes the same identities open.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Content {
+    /// Recipients, each of which opens them.
+    pub to: Vec<String>,
+    /// Folders of the nights.
+    pub folders: Vec<String>,
+}
+
+impl Content {
+    /// What a point says that needs the volumes of these folders: of its own night sealed to `to`, of older ones
+    /// what its parent said.
+    pub fn of(folders: &BTreeSet<String>, own: &str, to: &[String], parent: &[Self]) -> Vec<Self> {
+        let mut all: Vec<Self> = Vec::new();
+        let mut add = |to: &[String], folders: Vec<String>| match all.iter_mut().find(|content| content.to == to) {
+            _ if folders.is_empty() => {}
+            Some(content) => content.folders.extend(folders),
+            None => all.push(Self { to: to.to_vec(), folders }),
+        };
+        add(to, folders.iter().filter(|folder| *folder == own).cloned().collect());
+        for content in parent {
+            let still = content.folders.iter().filter(|folder| *folder != own && folders.contains(*folder));
+            add(&content.to, still.cloned().collect());
+        }
+        all
+    }
 }
 
 /// A point alive.
@@ -310,6 +344,7 @@ pub(crate) mod tests {
             note: None,
             expires: None,
             recipients: Vec::new(),
+            content: Vec::new(),
             snapshot: SnapshotInfo {
                 id: "s".into(),
                 method: "none".into(),
@@ -331,6 +366,17 @@ pub(crate) mod tests {
 
     fn open(key: &str, bytes: &[u8], signature: &str) -> Result<Manifest, ManifestError> {
         Manifest::open(key, bytes, signature, &secret().public(), &"00".repeat(16))
+    }
+
+    #[test]
+    fn content_names_each_night_that_is_needed_and_who_opens_it() {
+        let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        let content = |to: &[&str], folders: &[&str]| Content { to: texts(to), folders: texts(folders) };
+        let needed = texts(&["a", "b", "own", "unknown"]).into_iter().collect();
+        let parent = [content(&["host"], &["a", "gone"]), content(&["safe"], &["b"]), content(&["x"], &["gone too"])];
+        let all = Content::of(&needed, "own", &texts(&["safe"]), &parent);
+        assert_eq!(all, [content(&["safe"], &["own", "b"]), content(&["host"], &["a"])]);
+        assert!(Content::of(&BTreeSet::new(), "own", &texts(&["safe"]), &parent).is_empty());
     }
 
     #[test]

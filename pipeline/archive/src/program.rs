@@ -2,6 +2,7 @@
 //!
 //! Promises that the last line is `summary` or `error` and that its exit code is the program's.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use dualsync_archive_store::contract::Store;
@@ -9,7 +10,9 @@ use dualsync_archive_store::service::Patience;
 use dualsync_model::PROTOCOL;
 use dualsync_model::event::{Event, Failure, Hello, Repository as RepositoryLine, Summary};
 use dualsync_model::job::{EvidenceTask, Job, Task};
+use dualsync_model::keys::{KeySlot, KeysTask};
 use dualsync_model::outcome::Exit;
+use dualsync_model::secret::SecretRef;
 
 use crate::deadline::boot_seconds;
 use crate::events::Events;
@@ -20,6 +23,7 @@ use crate::minisign::SecretKey;
 use crate::objects::Objects;
 use crate::points::with_causes;
 use crate::repo::{Repository, Unlocked};
+use crate::seal::Identity;
 use crate::{backup, check, evidence, facts, list, prune, restore};
 
 /// Name of the program in its first line.
@@ -91,6 +95,7 @@ pub fn task_verb(task: &Task) -> &'static str {
         Task::Probe(_) => "probe",
         Task::Prune(_) => "prune",
         Task::Evidence(_) => "evidence",
+        Task::Keys(_) => "keys",
     }
 }
 
@@ -105,7 +110,9 @@ async fn work(job: &Job, input: Input, events: &Events) -> Result<Summary, Fault
 /// A person waits for some tasks, and hears soon that nobody answers; the others outlive a server's restart.
 pub fn patience(task: &Task) -> Patience {
     match task {
-        Task::Init(_) | Task::List(_) | Task::Probe(_) | Task::Evidence(EvidenceTask::List { .. }) => Patience::brief(),
+        Task::Init(_) | Task::List(_) | Task::Probe(_) | Task::Keys(_) | Task::Evidence(EvidenceTask::List { .. }) => {
+            Patience::brief()
+        }
         Task::Backup(_)
         | Task::Facts(_)
         | Task::Restore(_)
@@ -166,6 +173,24 @@ pub async fn work_on(
             let repository = Repository::open(objects, target, keys).await?;
             evidence::evidence(&repository, secret.as_ref(), task, events).await
         }
+        Task::Keys(task) => {
+            // Wrong keys are told before anything is changed.
+            let repository = Unlocked::open(objects.clone(), target, keys).await?;
+            let written = match task {
+                KeysTask::List {} => None,
+                KeysTask::Rotate { to } => Some(keys.rotate(to.as_deref(), job.now).await?),
+            };
+            let identity = match &written {
+                Some(path) => KeyRefs { identity: &SecretRef::File(path.clone()), ..*keys }.identity().await?,
+                None => repository.identity.clone(),
+            };
+            let slots = key_slots(&identity, keys.recipients, written.as_deref());
+            let items = slots.len() as u64;
+            for slot in slots {
+                events.emit(&Event::KeySlot(slot));
+            }
+            Ok(Summary { items, ..summary(&objects) })
+        }
         Task::Probe(_) => {
             let found = dualsync_archive_store::probe(objects.store().as_ref(), job.now).await?;
             let items = found.len() as u64;
@@ -175,6 +200,33 @@ pub async fn work_on(
             Ok(Summary { items, ..summary(&objects) })
         }
     }
+}
+
+/// One line for each identity, the active one first, then for each further recipient.
+fn key_slots(identity: &Identity, further: &[String], written: Option<&Path>) -> Vec<KeySlot> {
+    let own = identity.recipients();
+    let line = |id: &String, kind: &str, opens: &str, current: bool| KeySlot {
+        id: id.clone(),
+        kind: kind.to_owned(),
+        opens: opens.to_owned(),
+        created_at: None,
+        current,
+        files: Vec::new(),
+    };
+    let mut slots: Vec<_> = own
+        .iter()
+        .enumerate()
+        .map(|(at, id)| match at {
+            0 => line(id, "identity", "what is sealed from its first night on", true),
+            _ => line(id, "identity", "what was sealed before the identity above it came", false),
+        })
+        .collect();
+    if let Some(newest) = slots.first_mut() {
+        newest.files.extend(written.map(|path| path.display().to_string()));
+    }
+    let further = further.iter().filter(|one| !own.contains(one));
+    slots.extend(further.map(|id| line(id, "recipient", "what is sealed from the night on that it was added", true)));
+    slots
 }
 
 /// The signing key for heartbeats of who reads: a host that only restores may have none.
@@ -242,6 +294,7 @@ mod tests {
         check(r#"{"verb":"list"}"#, true);
         check(r#"{"verb":"init"}"#, true);
         check(r#"{"verb":"probe"}"#, true);
+        check(r#"{"verb":"keys","act":"list"}"#, true);
         check(r#"{"verb":"evidence","act":"list"}"#, true);
         check(r#"{"verb":"check","depth":"presence"}"#, false);
         check(r#"{"verb":"facts","point":"web@20261120T020000Z"}"#, false);

@@ -10,11 +10,13 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use dualsync_model::id::PointId;
 use dualsync_model::time::Timestamp;
 
 use crate::digest::Digest;
 use crate::format::{FORMAT, MANIFEST_BYTES_MAX, POINTS, README_KEY, RECOVER_KEY, REPO_KEY, VERSION};
-use crate::keys::{KeyError, KeyRefs};
+use crate::keys::{KeyError, KeyRefs, OpenKeys};
+use crate::manifest::{Content, Manifest};
 use crate::minisign::{MinisignError, PublicKey, SecretKey};
 use crate::objects::{ObjectError, Objects};
 use crate::record::{self, RecordError};
@@ -36,7 +38,8 @@ pub struct Description {
     pub id: String,
     /// When `init` made it.
     pub created_at: Timestamp,
-    /// The age recipient of the host's identity: tells a wrong identity file from damage.
+    /// The age recipient of the host's first identity: tells a wrong identity file from damage. Later ones come in
+    /// its place without a word here, and their files hold it as well.
     pub recipient: String,
     /// The minisign public key: tells a wrong pin from damage. Never trusted as such.
     pub signing_public: String,
@@ -67,8 +70,10 @@ pub struct Unlocked {
     pub repository: Repository,
     /// Opens catalogs and volumes.
     pub identity: Identity,
-    /// Who may open what is sealed from now on.
+    /// Who may open the catalogs that are sealed from now on.
     pub recipients: Recipients,
+    /// Who may open the volumes.
+    pub content: Recipients,
 }
 
 impl Deref for Unlocked {
@@ -98,6 +103,18 @@ pub enum OpenError {
         found: String,
         /// What the repository says.
         wanted: String,
+    },
+    /// The content of a point is sealed to somebody else.
+    #[error(
+        "the content of {point} is sealed to {needed}, and the identity at hand is {found}: this host may write it and not read it"
+    )]
+    Sealed {
+        /// The point.
+        point: PointId,
+        /// Public halves of the job's identities.
+        found: String,
+        /// Who can open it.
+        needed: String,
     },
     /// The pinned key is another one.
     #[error("the repository was made with the signing key {found}, and {pinned} is pinned")]
@@ -236,7 +253,7 @@ impl Unlocked {
     /// Opens the repository in `objects` with the job's keys, by one request.
     pub async fn open(objects: Objects, target: &str, keys: &KeyRefs<'_>) -> Result<Self, OpenError> {
         let unlocked = Self::open_to_read(objects, target, keys).await?;
-        unlocked.require_opener(&[])?;
+        unlocked.require_one_of(&[])?;
         Ok(unlocked)
     }
 
@@ -246,17 +263,28 @@ impl Unlocked {
         // Wrong keys are told before the store is asked anything.
         let open = keys.open().await?;
         let repository = Repository::open(objects, target, keys).await?;
-        Ok(Self { repository, identity: open.identity, recipients: open.recipients })
+        let OpenKeys { identity, recipients, content, .. } = open;
+        Ok(Self { repository, identity, recipients, content })
     }
 
-    /// Refuses an identity that is neither the host's nor one of `openers`, those who can open all of a point as its
-    /// signed manifest tells: a sentence about the key, in place of one about damage.
-    pub fn require_opener(&self, openers: &[String]) -> Result<(), OpenError> {
-        let found = self.identity.recipient().to_string();
-        if found == self.description.recipient || openers.contains(&found) {
+    /// Refuses identities that cannot open the content of a point, as its signed manifest tells: a sentence about the
+    /// key, in place of one about damage.
+    pub fn require_opener(&self, manifest: &Manifest) -> Result<(), OpenError> {
+        let own = self.identity.recipients();
+        match manifest.content.iter().find(|content| !content.to.iter().any(|to| own.contains(to))) {
+            Some(Content { to, .. }) => {
+                Err(OpenError::Sealed { point: manifest.point.clone(), found: own.join(", "), needed: to.join(" or ") })
+            }
+            None => self.require_one_of(&manifest.recipients),
+        }
+    }
+
+    fn require_one_of(&self, openers: &[String]) -> Result<(), OpenError> {
+        let found = self.identity.recipients();
+        if found.iter().any(|one| *one == self.description.recipient || openers.contains(one)) {
             return Ok(());
         }
-        Err(OpenError::OtherIdentity { found, wanted: self.description.recipient.clone() })
+        Err(OpenError::OtherIdentity { found: found.join(", "), wanted: self.description.recipient.clone() })
     }
 }
 

@@ -270,7 +270,8 @@ impl Sample {
             public: secret().public(),
             target: "paris".into(),
         };
-        let repository = Unlocked { repository, identity: self.identity, recipients };
+        let content = recipients.clone();
+        let repository = Unlocked { repository, identity: self.identity, recipients, content };
         Made { repository, store: self.store, point: manifest.point }
     }
 
@@ -310,8 +311,9 @@ impl Made {
 
     /// Sees the same objects through another store, counted anew.
     pub(crate) fn through(&self, store: Arc<dyn Store>) -> Unlocked {
-        let Unlocked { repository, identity, recipients } = &self.repository;
+        let Unlocked { repository, identity, recipients, content } = &self.repository;
         let repository = Repository { objects: Objects::new(store), ..repository.clone() };
-        Unlocked { repository, identity: identity.clone(), recipients: recipients.clone() }
+        let (identity, recipients, content) = (identity.clone(), recipients.clone(), content.clone());
+        Unlocked { repository, identity, recipients, content }
     }
 }

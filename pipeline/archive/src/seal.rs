@@ -13,6 +13,9 @@ use age::x25519;
 
 use crate::format::{AGE_CHUNK_BYTES, AGE_HEADER_BYTES_MAX, AGE_TAG_BYTES, RECIPIENTS_MAX};
 
+/// Secret keys of one identity file: each object is tried with all of them.
+pub const IDENTITIES_MAX: usize = 65;
+
 /// Stored bytes of a full chunk.
 const STORED_CHUNK_BYTES: u64 = AGE_CHUNK_BYTES + AGE_TAG_BYTES;
 /// Bytes of the payload nonce after the header.
@@ -27,9 +30,18 @@ pub enum SealError {
     /// Too many of them for one header.
     #[error("{0} age recipients, and {RECIPIENTS_MAX} is the most")]
     TooMany(usize),
+    /// Nobody could open it.
+    #[error("sealed mode needs at least one further recipient")]
+    NoRecipient,
     /// An identity file without an identity.
     #[error("the age identity file holds no AGE-SECRET-KEY-1... line")]
     NoIdentity,
+    /// A secret key that is damaged: whoever put it there believes that it opens something.
+    #[error("line {0} of the age identity file begins like a secret key and is none")]
+    IdentityLine(usize),
+    /// More than anybody rotates.
+    #[error("the age identity file holds {0} secret keys, and {IDENTITIES_MAX} is the most")]
+    TooManyIdentities(usize),
     /// Sealed to somebody else.
     #[error("sealed to another age identity")]
     WrongKey,
@@ -44,7 +56,7 @@ pub enum SealError {
     Encrypt(#[source] Box<age::EncryptError>),
 }
 
-/// Who may open what this run seals: the host's own identity first, then the job's.
+/// Who may open what this run seals: the host's own identity first, then the job's; in sealed mode of volumes the job's only.
 #[derive(Clone)]
 pub struct Recipients(Vec<x25519::Recipient>);
 
@@ -64,45 +76,80 @@ impl Recipients {
         Ok(Self(all))
     }
 
+    /// `these` alone: whoever seals is not among them, unless it is named.
+    pub fn only(these: &[String]) -> Result<Self, SealError> {
+        let first = these.first().ok_or(SealError::NoRecipient)?;
+        let parsed = |text: &String| text.parse().map_err(|_| SealError::Recipient(text.clone()));
+        let mut all: Vec<x25519::Recipient> = vec![parsed(first)?];
+        for text in &these[1..] {
+            let recipient = parsed(text)?;
+            if !all.contains(&recipient) {
+                all.push(recipient);
+            }
+        }
+        if all.len() > RECIPIENTS_MAX {
+            return Err(SealError::TooMany(all.len()));
+        }
+        Ok(Self(all))
+    }
+
     /// As text, `age1...`.
     pub fn to_texts(&self) -> Vec<String> {
         self.0.iter().map(ToString::to_string).collect()
     }
 }
 
-/// What opens this repository.
+/// What opens this repository: the identity that new objects are sealed to, and those before it.
 #[derive(Clone)]
-pub struct Identity(x25519::Identity);
+pub struct Identity {
+    active: x25519::Identity,
+    older: Vec<x25519::Identity>,
+}
 
 impl Identity {
     /// A new one.
     pub fn generate() -> Self {
-        Self(x25519::Identity::generate())
+        Self { active: x25519::Identity::generate(), older: Vec::new() }
     }
 
-    /// Reads an identity file as `age-keygen` writes it: comments and one secret key.
+    /// Reads an identity file as `age-keygen` writes it: comments and secret keys, the active one first.
     pub fn parse(file: &str) -> Result<Self, SealError> {
-        file.lines()
-            .map(str::trim)
-            .find(|line| line.starts_with("AGE-SECRET-KEY-1"))
-            .and_then(|line| line.parse().ok())
-            .map(Self)
-            .ok_or(SealError::NoIdentity)
+        let mut all = Vec::new();
+        for (at, line) in file.lines().map(str::trim).enumerate() {
+            if line.starts_with("AGE-SECRET-KEY-1") {
+                all.push(line.parse().map_err(|_| SealError::IdentityLine(at + 1))?);
+            }
+        }
+        if all.len() > IDENTITIES_MAX {
+            return Err(SealError::TooManyIdentities(all.len()));
+        }
+        let mut all = all.into_iter();
+        let active = all.next().ok_or(SealError::NoIdentity)?;
+        Ok(Self { active, older: all.collect() })
     }
 
-    /// The identity file, as `age-keygen` writes it.
+    /// The identity file of the active one, as `age-keygen` writes it.
     pub fn to_file(&self, created: &str) -> zeroize::Zeroizing<String> {
-        let secret = self.0.to_string();
+        let secret = self.active.to_string();
         zeroize::Zeroizing::new(format!(
             "# created: {created}\n# public key: {}\n{}\n",
-            self.0.to_public(),
+            self.active.to_public(),
             secret.expose_secret()
         ))
     }
 
-    /// The public half.
+    /// The public half of the active one.
     pub fn recipient(&self) -> x25519::Recipient {
-        self.0.to_public()
+        self.active.to_public()
+    }
+
+    /// The public halves of all, the active one first.
+    pub fn recipients(&self) -> Vec<String> {
+        self.all().map(|identity| identity.to_public().to_string()).collect()
+    }
+
+    fn all(&self) -> impl Iterator<Item = &x25519::Identity> {
+        std::iter::once(&self.active).chain(&self.older)
     }
 
     /// Opens a sealed stream from its beginning.
@@ -111,7 +158,7 @@ impl Identity {
             age::DecryptError::Io(io) => SealError::Damaged(io),
             other => SealError::Header(Box::new(other)),
         })?;
-        decryptor.decrypt(std::iter::once(&self.0 as &dyn age::Identity)).map_err(|error| match error {
+        decryptor.decrypt(self.all().map(|identity| identity as &dyn age::Identity)).map_err(|error| match error {
             age::DecryptError::NoMatchingKeys => SealError::WrongKey,
             other => SealError::Header(Box::new(other)),
         })
@@ -312,6 +359,25 @@ mod tests {
         let recipients = Recipients::new(&identity, &[own.clone(), other.clone(), other.clone()]).unwrap();
         assert_eq!(recipients.to_texts(), [own, other]);
         assert!(Recipients::new(&identity, &["age1nonsense".into()]).is_err());
+        let only = Recipients::only(&recipients.to_texts()[1..]).unwrap();
+        assert_eq!(only.to_texts(), recipients.to_texts()[1..]);
+        assert!(matches!(Recipients::only(&[]), Err(SealError::NoRecipient)));
         assert!(Identity::parse("# nothing\n").is_err());
+    }
+
+    #[test]
+    fn a_file_of_several_keys_seals_to_the_first_and_opens_with_each() {
+        let (old, stored_before) = sealed(b"before");
+        let new = Identity::generate();
+        let file = [new.to_file("today").as_str(), old.to_file("then").as_str()].concat();
+        let ring = Identity::parse(&file).unwrap();
+        assert_eq!(ring.recipients(), [new.recipient().to_string(), old.recipient().to_string()]);
+        assert_eq!(Recipients::new(&ring, &[]).unwrap().to_texts(), [new.recipient().to_string()]);
+        assert_eq!(ring.open_all(&stored_before, 100).unwrap(), b"before");
+        assert!(matches!(new.open_all(&stored_before, 100), Err(SealError::WrongKey)));
+        let broken = format!("{file}AGE-SECRET-KEY-1BROKEN\n");
+        assert!(matches!(Identity::parse(&broken), Err(SealError::IdentityLine(7))));
+        let many = new.to_file("x").repeat(IDENTITIES_MAX + 1);
+        assert!(matches!(Identity::parse(&many), Err(SealError::TooManyIdentities(_))));
     }
 }

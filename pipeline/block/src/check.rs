@@ -24,12 +24,14 @@ use crate::fetch::{ObjectError, Problem};
 use crate::format::pack::BYTES_MAX;
 use crate::heartbeat::Heartbeat;
 use crate::history::{chain_findings, lost};
+use crate::keys::KeyId;
 use crate::manifest::{Clear, Reference};
 use crate::marks::{MarkNote, Marks};
 use crate::names;
 use crate::points::Census;
-use crate::repository::{KeySlot, Repository};
+use crate::repository::Repository;
 use crate::seal::OpenError;
+use crate::slot::KeySlot;
 use crate::trouble::Trouble;
 
 /// Objects read at once, each in pieces: however large packs are, a few pieces are in memory.
@@ -209,11 +211,17 @@ impl Check<'_> {
             let read = self.read(&names::fixed(name), &sha256).await;
             self.sort_out(read.map(drop))?;
         }
+        let places = repository.slot_places().iter();
+        for place in places.filter(|place| !self.listed.contains_key(*place)).cloned().collect::<Vec<_>>() {
+            self.sort_out(repository.get(&place).await.map(drop))?;
+        }
         let keys: Vec<Key> = self.listed.keys().cloned().collect();
         for key in keys {
             let text = key.as_str();
             let result = if text.starts_with(names::KEYS) {
-                self.prove::<KeySlot>(repository, &key).await
+                self.prove_slot(repository, &key).await
+            } else if let Some(sha256) = names::parse_recover(text) {
+                self.read(&key, &sha256).await.map(drop)
             } else if names::parse_heartbeat(text).is_some() {
                 self.prove::<Heartbeat>(repository, &key).await
             } else if names::parse_checkpoint(text).is_some() {
@@ -259,6 +267,19 @@ impl Check<'_> {
         let proved: Result<T, _> =
             Unproven::parse(&bytes).and_then(|text| text.prove(&repository.keys().mac_key(), key.as_str()));
         proved.map(drop).map_err(|error| ObjectError::new(key.clone(), error))
+    }
+
+    /// A slot of one of these keys is proved by it; that of another key only by the key it came in the place of.
+    async fn prove_slot(&mut self, repository: &Repository, key: &Key) -> Result<(), ObjectError> {
+        let bytes = repository.get(key).await?;
+        self.checked.objects += 1;
+        let keys = repository.keys();
+        let claimed = Unproven::parse(&bytes).and_then(|slot| slot.claim::<KeySlot>());
+        let is_announced = claimed.is_ok_and(|slot| {
+            let is_ours = KeyId::from_text(&slot.key_id).is_none_or(|id| keys.of(id).is_some());
+            !is_ours && keys.all().any(|old| slot.replaces(old, keys.repository()).is_some())
+        });
+        if is_announced { Ok(()) } else { KeySlot::prove(&bytes, key, &keys.mac_key()).map(drop) }
     }
 
     async fn open_checkpoint(&mut self, repository: &Repository, key: &Key) -> Result<(), ObjectError> {

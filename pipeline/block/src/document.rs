@@ -1,15 +1,15 @@
 //! The small JSON objects of a repository (`repo.json`, key slots, heartbeats), proved by a MAC.
 //!
-//! The text is a JSON object whose last member is `"mac"`: HMAC-SHA-256 under K_mac over the
+//! The text is a JSON object whose last member is `"mac"`: HMAC-SHA-256 under K_mac of the newest key over the
 //! object's key, a zero byte, and the text before that member. So a document is read by any JSON
 //! tool, cannot be changed or moved to another key unnoticed, and needs no second file.
 
-use aws_lc_rs::hmac;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::digest::{from_hex, to_hex};
 use crate::format::DOCUMENT_BYTES_MAX;
+use crate::keys::MacKey;
 
 const MEMBER: &str = ",\"mac\":\"";
 const END: &str = "\"}\n";
@@ -54,8 +54,10 @@ impl<'a> Unproven<'a> {
     }
 
     /// What it says, proved to be written at `key` by a holder of the repository key.
-    pub fn prove<T: DeserializeOwned>(&self, mac_key: &hmac::Key, key: &str) -> Result<T, DocumentError> {
-        hmac::verify(mac_key, &covered(key, self.text), &self.mac).map_err(|_| DocumentError::Forged)?;
+    pub fn prove<T: DeserializeOwned>(&self, mac_key: &MacKey, key: &str) -> Result<T, DocumentError> {
+        if !mac_key.fits(&covered(key, self.text), &self.mac) {
+            return Err(DocumentError::Forged);
+        }
         self.claim()
     }
 }
@@ -68,16 +70,17 @@ fn covered(key: &str, text: &str) -> Vec<u8> {
 ///
 /// # Panics
 /// When `value` is not a struct with at least one field.
-pub fn encode<T: Serialize>(value: &T, mac_key: &hmac::Key, key: &str) -> Vec<u8> {
+pub fn encode<T: Serialize>(value: &T, mac_key: &MacKey, key: &str) -> Vec<u8> {
     let json = serde_json::to_string(value).expect("documents are plain structs of text and numbers");
     let text = json.strip_suffix('}').expect("a struct becomes a JSON object");
-    let mac = hmac::sign(mac_key, &covered(key, text));
-    format!("{text}{MEMBER}{}{END}", to_hex(mac.as_ref())).into_bytes()
+    let mac = mac_key.sign(&covered(key, text));
+    format!("{text}{MEMBER}{}{END}", to_hex(&mac)).into_bytes()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keys::{KeyTree, RepositoryId, RepositoryKey};
     use serde::Deserialize;
 
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -86,8 +89,8 @@ mod tests {
         number: u64,
     }
 
-    fn key(byte: u8) -> hmac::Key {
-        hmac::Key::new(hmac::HMAC_SHA256, &[byte; 32])
+    fn key(byte: u8) -> MacKey {
+        KeyTree::new(&RepositoryKey::new([byte; 32]), RepositoryId([0; 16])).mac_key()
     }
 
     fn paper() -> Paper {

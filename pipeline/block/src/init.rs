@@ -18,13 +18,15 @@ use dualsync_model::time::Timestamp;
 use crate::digest::Sha256;
 use crate::document::{self, Unproven};
 use crate::fetch::{ObjectError, Problem};
-use crate::format::{BLOCK_BYTES_DEFAULT, BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, EPOCH_REPOSITORY, VERSION};
+use crate::format::{BLOCK_BYTES_DEFAULT, BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, VERSION};
 use crate::keyfile::{self, KeyFileError};
 use crate::keys::{KeyTree, RepositoryId, RepositoryKey};
 use crate::names;
 use crate::points::{Census, CensusError, Head};
-use crate::repository::{KeySlot, RepoInfo, Repository, RepositoryError};
+use crate::repository::{RepoInfo, Repository, RepositoryError};
 use crate::seal::{NoRandomness, random_bytes};
+use crate::slot::KeySlot;
+use crate::unlock::unlock;
 
 /// What every repository carries for people who have no dualsync.
 pub const README_TEXT: &str = include_str!("kit/README.txt");
@@ -111,52 +113,66 @@ pub async fn init(
         other => Arc::new(other?),
     };
     let newest = if exists { Census::take(&repository).await?.newest().map(Head::ledger_line) } else { None };
-    let info = repository.info();
     let event = RepositoryEvent {
-        id: info.id.clone(),
         created: !exists,
         keys_created,
-        facts: vec![
-            ("block repository id".to_owned(), info.id.clone()),
-            ("block key id".to_owned(), repository.keys().key_id().to_string()),
-            ("block size".to_owned(), info.block_bytes.to_string()),
-            ("block place".to_owned(), place),
-            ("block README.txt sha256".to_owned(), info.readme_sha256.to_string()),
-        ],
-        signing_public: None,
-        recover_sha256: info.recover_sha256.to_string(),
         newest: newest.map(|line| Anchor { sequence: line.sequence, sha256: line.sha256.to_string() }),
+        ..describe(&repository)
     };
     Ok((repository, event))
 }
 
-/// Opens the repository; a lost slot is put back, since `repo.json` proves the key without it.
+/// What may be told of an opened repository.
+pub fn describe(repository: &Repository) -> RepositoryEvent {
+    let info = repository.info();
+    let mut facts = vec![
+        ("block repository id".to_owned(), info.id.clone()),
+        ("block key id".to_owned(), repository.keys().key_id().to_string()),
+        ("block size".to_owned(), info.block_bytes.to_string()),
+        ("block place".to_owned(), repository.store().describe()),
+        ("block README.txt sha256".to_owned(), info.readme_sha256.to_string()),
+    ];
+    for older in repository.keys().all().skip(1) {
+        let words = format!(
+            "{}, in whose place the one above came: a sheet that names it as key id is outdated",
+            older.key_id()
+        );
+        facts.push(("older block key id".to_owned(), words));
+    }
+    if repository.recover_sha256() != info.recover_sha256 {
+        facts.push(("recover.py to use".to_owned(), names::recover(&repository.recover_sha256()).to_string()));
+    }
+    RepositoryEvent {
+        id: info.id.clone(),
+        created: false,
+        keys_created: Vec::new(),
+        facts,
+        signing_public: None,
+        recover_sha256: repository.recover_sha256().to_string(),
+        newest: None,
+    }
+}
+
+/// Opens the repository; lost slots are put back: `repo.json` proves the first key without one, and every later
+/// slot lies there twice.
 async fn open_mended(
     store: &Arc<dyn Store>,
     target: &str,
     key: &RepositoryKey,
     state: &Path,
 ) -> Result<Repository, InitError> {
-    let slot_key = names::key_slot(key.id());
-    match Repository::open(Arc::clone(store), target, key, state).await {
-        Err(RepositoryError::Damaged(error)) if error.object == slot_key => {
-            put_slot(&**store, &described(&**store, key).await?).await?;
-            Ok(Repository::open(Arc::clone(store), target, key, state).await?)
+    let unlocked = unlock(&**store, key).await?;
+    let listed = store.list(names::KEYS, None).await?;
+    let id = unlocked.keys.repository();
+    for (at, keys) in unlocked.keys.all().enumerate() {
+        let slot = unlocked.slots.get(at).cloned().unwrap_or_else(|| KeySlot::raw(keys, id));
+        for place in slot.places(keys.key_id()) {
+            if !listed.iter().any(|object| object.key == place) {
+                put_document(&**store, place.as_str(), slot.encode(keys, &place)).await?;
+            }
         }
-        other => Ok(other?),
     }
-}
-
-/// The keys of the repository that `repo.json` describes.
-async fn described(store: &dyn Store, key: &RepositoryKey) -> Result<KeyTree, InitError> {
-    let repo_key = names::fixed(names::REPO);
-    let damaged = |problem: Problem| RepositoryError::Damaged(ObjectError::new(names::fixed(names::REPO), problem));
-    let bytes = store.get(&repo_key).await?;
-    let text = Unproven::parse(&bytes).map_err(|error| damaged(error.into()))?;
-    let claimed: RepoInfo = text.claim().map_err(|error| damaged(error.into()))?;
-    let keys = KeyTree::new(key, RepositoryId::from_text(&claimed.id).ok_or_else(|| damaged(Problem::Digest))?);
-    text.prove::<RepoInfo>(&keys.mac_key(), names::REPO).map_err(|error| damaged(error.into()))?;
-    Ok(keys)
+    Ok(Repository::open(Arc::clone(store), target, key, state).await?)
 }
 
 /// The keys of the repository that an earlier init began for this key; `None` when none did.
@@ -171,20 +187,14 @@ async fn begun(store: &dyn Store, key: &RepositoryKey) -> Result<Option<KeyTree>
         Unproven::parse(&bytes).and_then(|slot| slot.claim()).map_err(|error| damaged(error.into()))?;
     let id = RepositoryId::from_text(&claimed.repository).ok_or_else(|| damaged(Problem::Digest))?;
     let keys = KeyTree::new(key, id);
-    KeySlot::prove(&bytes, &slot_key, &keys).map_err(RepositoryError::Damaged)?;
+    KeySlot::prove(&bytes, &slot_key, &keys.mac_key()).map_err(RepositoryError::Damaged)?;
     Ok(Some(keys))
 }
 
 async fn put_slot(store: &dyn Store, keys: &KeyTree) -> Result<(), StoreError> {
-    let slot = KeySlot {
-        version: VERSION,
-        kind: "raw".to_owned(),
-        key_id: keys.key_id().to_string(),
-        repository: keys.repository().to_string(),
-        epoch: EPOCH_REPOSITORY,
-    };
-    let slot_key = names::key_slot(keys.key_id());
-    put_document(store, slot_key.as_str(), document::encode(&slot, &keys.mac_key(), slot_key.as_str())).await
+    let slot = KeySlot::raw(keys.newest(), keys.repository());
+    let place = names::key_slot(keys.key_id());
+    put_document(store, place.as_str(), slot.encode(keys.newest(), &place)).await
 }
 
 async fn create(store: &dyn Store, key: &RepositoryKey, block_bytes: u32, now: Timestamp) -> Result<(), InitError> {

@@ -1,17 +1,18 @@
 //! The file that holds the repository key: read through its reference, made once by `init`.
 //!
-//! A new file has mode 0600, is written whole before it has its name, and never replaces one.
+//! A new file has mode 0600, is written whole before it has its name, and never replaces one; only a rotation puts a
+//! new key in the place of an old one, which it keeps beside it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
 use dualsync_block_store::secret::{SecretError, resolve_secret};
 use dualsync_model::secret::SecretRef;
 use secrecy::ExposeSecret as _;
 
-use crate::keys::{NotAKey, RepositoryKey};
+use crate::keys::{KeyId, NotAKey, RepositoryKey};
 use crate::seal::{NoRandomness, random_bytes};
 
 /// Why there is no key.
@@ -63,6 +64,65 @@ pub fn create(reference: &SecretRef) -> Result<(RepositoryKey, PathBuf), KeyFile
     let key = RepositoryKey::new(random_bytes()?);
     write_new(path, &key).map_err(|source| KeyFileError::Write { path: path.clone(), source })?;
     Ok((key, path.clone()))
+}
+
+/// Where a rotation keeps the new key until the store knows it: beside the old one.
+pub fn draft_of(path: &Path) -> PathBuf {
+    with_suffix(path, ".new")
+}
+
+/// Where a rotation keeps the old key.
+pub fn kept_of(path: &Path, old: KeyId) -> PathBuf {
+    with_suffix(path, &format!(".{old}"))
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// The key that an unfinished rotation left beside `reference`; `None` when there is none.
+pub async fn read_draft(reference: &SecretRef) -> Result<Option<RepositoryKey>, KeyFileError> {
+    let SecretRef::File(path) = reference else { return Ok(None) };
+    let draft = SecretRef::File(draft_of(&real(path)));
+    if is_absent(&draft) { Ok(None) } else { read(&draft).await.map(Some) }
+}
+
+/// The file behind a link: what is written beside a key lies where the key itself is.
+pub fn real(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+}
+
+/// Writes a new key to `path`, which must not exist; owned by whoever owns `beside`, where that is named.
+pub fn write(path: &Path, key: &RepositoryKey, beside: Option<&Path>) -> Result<(), KeyFileError> {
+    let failed = |source| KeyFileError::Write { path: path.to_owned(), source };
+    write_new(path, key).map_err(failed)?;
+    let Some(beside) = beside else { return Ok(()) };
+    let old = fs::metadata(beside).map_err(failed)?;
+    let new = fs::metadata(path).map_err(failed)?;
+    if (old.uid(), old.gid()) != (new.uid(), new.gid()) {
+        chown(path, Some(old.uid()), Some(old.gid())).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Puts the draft in the place of the key at `path` and keeps that one under its id; gives where.
+///
+/// A crash between any two lines leaves a key at `path`, the old one or the new one, and the other beside it.
+pub fn replace(path: &Path, old: &RepositoryKey) -> Result<PathBuf, KeyFileError> {
+    let kept = kept_of(path, old.id());
+    let failed = |source| KeyFileError::Write { path: path.to_owned(), source };
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match fs::hard_link(path, &kept) {
+        // Kept before a crash; what else could have this name is looked at by nobody.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        other => other.map_err(failed)?,
+    }
+    let sync = || File::open(folder).and_then(|folder| folder.sync_all());
+    sync().map_err(failed)?;
+    fs::rename(draft_of(path), path).and_then(|()| sync()).map_err(failed)?;
+    Ok(kept)
 }
 
 fn write_new(path: &Path, key: &RepositoryKey) -> io::Result<()> {

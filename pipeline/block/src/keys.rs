@@ -5,12 +5,14 @@
 //!        │ salted with the repository id
 //!        ├──▶ K_manifest ──▶ K_mac                     manifests, checkpoints, JSON documents
 //!        ├──▶ K_map                                    map objects
-//!        └──▶ K_pack                                   customer data
+//!        ├──▶ K_pack                                   customer data
+//!        └──▶ K_slot                                   the key that was used before this one
 //! K_* ──HKDF, salted with the object's own salt──▶ key of one object
 //! ```
 //!
 //! So a holder of `K_manifest` alone (a later `retention` slot) can read what is alive, and
-//! no customer data. HKDF and HMAC are those of aws-lc; nothing here touches a file.
+//! no customer data. After a rotation the newest key seals, and every key before it still opens:
+//! readers choose by the key id in an object's header. HKDF and HMAC are those of aws-lc; nothing here touches a file.
 
 use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
 use aws_lc_rs::hmac;
@@ -78,6 +80,11 @@ impl RepositoryKey {
         Zeroizing::new(format!("{KEY_FILE_TAG}{}", to_hex(&*self.0)))
     }
 
+    /// Its bytes, for the slot that keeps it.
+    pub(crate) fn bytes(&self) -> &[u8; KEY_BYTES] {
+        &self.0
+    }
+
     /// The name of this key.
     pub fn id(&self) -> KeyId {
         let derived = derive(&[], &*self.0, b"dualsync-block/1 key id");
@@ -87,37 +94,87 @@ impl RepositoryKey {
     }
 }
 
-/// The derived keys of one repository.
+/// The keys of one repository: those that grow from the key at hand, and from every key before it.
 #[derive(Clone)]
 pub struct KeyTree {
-    key_id: KeyId,
     repository: RepositoryId,
+    newest: Branches,
+    /// From the second newest to the first one, which `repo.json` is proved by.
+    older: Vec<Branches>,
+}
+
+/// What grows from one repository key.
+#[derive(Clone)]
+pub struct Branches {
+    key_id: KeyId,
     manifest: Zeroizing<[u8; KEY_BYTES]>,
     map: Zeroizing<[u8; KEY_BYTES]>,
     pack: Zeroizing<[u8; KEY_BYTES]>,
+    slot: Zeroizing<[u8; KEY_BYTES]>,
 }
 
 impl KeyTree {
-    /// The tree of `key` for one repository.
+    /// The tree of `key` alone for one repository.
     pub fn new(key: &RepositoryKey, repository: RepositoryId) -> Self {
-        let branch = |info: &[u8]| derive(&repository.0, &*key.0, info);
-        Self {
-            key_id: key.id(),
-            repository,
-            manifest: branch(b"dualsync-block/1 manifest"),
-            map: branch(b"dualsync-block/1 map"),
-            pack: branch(b"dualsync-block/1 pack"),
-        }
+        Self { repository, newest: Branches::new(key, repository), older: Vec::new() }
     }
 
-    /// The key the tree grew from, by name.
+    /// Adds the key that was used before all of these.
+    pub fn push_older(&mut self, key: &RepositoryKey) {
+        self.older.push(Branches::new(key, self.repository));
+    }
+
+    /// The newest key, by name: what is sealed from now on carries it.
     pub fn key_id(&self) -> KeyId {
-        self.key_id
+        self.newest.key_id
     }
 
     /// The repository it is for.
     pub fn repository(&self) -> RepositoryId {
         self.repository
+    }
+
+    /// Every key, the newest first.
+    pub fn all(&self) -> impl Iterator<Item = &Branches> {
+        std::iter::once(&self.newest).chain(&self.older)
+    }
+
+    /// The newest key.
+    pub fn newest(&self) -> &Branches {
+        &self.newest
+    }
+
+    /// The first key of the repository, as far as these go back.
+    pub fn oldest(&self) -> &Branches {
+        self.older.last().unwrap_or(&self.newest)
+    }
+
+    /// The branches of the key of that name.
+    pub fn of(&self, id: KeyId) -> Option<&Branches> {
+        self.all().find(|branches| branches.key_id == id)
+    }
+
+    /// Signs JSON documents with the newest key, and proves those of every key.
+    pub fn mac_key(&self) -> MacKey {
+        MacKey { newest: self.newest.mac_key(), older: self.older.iter().map(Branches::mac_key).collect() }
+    }
+}
+
+impl Branches {
+    fn new(key: &RepositoryKey, repository: RepositoryId) -> Self {
+        let branch = |info: &[u8]| derive(&repository.0, &*key.0, info);
+        Self {
+            key_id: key.id(),
+            manifest: branch(b"dualsync-block/1 manifest"),
+            map: branch(b"dualsync-block/1 map"),
+            pack: branch(b"dualsync-block/1 pack"),
+            slot: branch(b"dualsync-block/1 slot"),
+        }
+    }
+
+    /// The key they grew from, by name.
+    pub fn key_id(&self) -> KeyId {
+        self.key_id
     }
 
     /// The key of one object, from its salt.
@@ -131,15 +188,44 @@ impl KeyTree {
         derive(salt, &**branch, &info)
     }
 
-    /// The key that proves JSON documents.
-    pub fn mac_key(&self) -> hmac::Key {
+    /// The key that seals another key into a slot, from the slot's salt.
+    pub fn slot_key(&self, salt: &[u8; SALT_BYTES]) -> Zeroizing<[u8; KEY_BYTES]> {
+        derive(salt, &*self.slot, b"dualsync-block/1 previous key")
+    }
+
+    fn mac_key(&self) -> hmac::Key {
         hmac::Key::new(hmac::HMAC_SHA256, &*derive(&[], &*self.manifest, b"dualsync-block/1 mac"))
+    }
+
+    /// The key that proves JSON documents of this key alone.
+    pub fn own_mac_key(&self) -> MacKey {
+        MacKey { newest: self.mac_key(), older: Vec::new() }
+    }
+}
+
+/// What proves JSON documents: they carry no key id, so each key is tried.
+pub struct MacKey {
+    newest: hmac::Key,
+    older: Vec<hmac::Key>,
+}
+
+impl MacKey {
+    /// The MAC of `text` under the newest key.
+    pub fn sign(&self, text: &[u8]) -> [u8; 32] {
+        let mut mac = [0; 32];
+        mac.copy_from_slice(hmac::sign(&self.newest, text).as_ref());
+        mac
+    }
+
+    /// Whether one of the keys made this MAC; compared in constant time.
+    pub fn fits(&self, text: &[u8], mac: &[u8; 32]) -> bool {
+        std::iter::once(&self.newest).chain(&self.older).any(|key| hmac::verify(key, text, mac).is_ok())
     }
 }
 
 impl std::fmt::Debug for KeyTree {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("KeyTree").field("key_id", &self.key_id).finish_non_exhaustive()
+        f.debug_struct("KeyTree").field("key_id", &self.newest.key_id).finish_non_exhaustive()
     }
 }
 
@@ -190,10 +276,24 @@ mod tests {
         for tree in [&tree, &other] {
             for kind in [ObjectKind::Manifest, ObjectKind::Map, ObjectKind::Pack, ObjectKind::Checkpoint] {
                 for salt in [[0; 32], [1; 32]] {
-                    assert!(seen.insert(*tree.object_key(kind, &salt)));
+                    assert!(seen.insert(*tree.newest().object_key(kind, &salt)));
                 }
             }
         }
         assert_eq!(tree.key_id(), other.key_id(), "the key's name does not depend on the repository");
+    }
+
+    #[test]
+    fn after_a_rotation_the_newest_key_signs_and_every_key_proves() {
+        let (first, second) = (RepositoryKey::new([7; 32]), RepositoryKey::new([8; 32]));
+        let id = RepositoryId([1; 16]);
+        let (old, alone) = (KeyTree::new(&first, id), KeyTree::new(&second, id));
+        let mut ring = alone.clone();
+        ring.push_older(&first);
+        assert_eq!((ring.key_id(), ring.oldest().key_id()), (second.id(), first.id()));
+        let (by_old, by_ring) = (old.mac_key().sign(b"x"), ring.mac_key().sign(b"x"));
+        assert!(ring.mac_key().fits(b"x", &by_old) && ring.mac_key().fits(b"x", &by_ring));
+        assert!(alone.mac_key().fits(b"x", &by_ring) && !old.mac_key().fits(b"x", &by_ring));
+        assert!(ring.of(first.id()).is_some() && alone.of(first.id()).is_none());
     }
 }

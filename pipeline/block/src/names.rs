@@ -29,6 +29,8 @@ pub const MARKS: &str = "marks/";
 pub const EVIDENCE: &str = "evidence/";
 /// Folder of the key slots.
 pub const KEYS: &str = "keys/";
+/// What the name of a slot's second copy ends in.
+pub const COPY_SUFFIX: &str = ".copy.json";
 
 /// A key from parts that are safe by their types.
 fn key(text: String) -> Key {
@@ -55,6 +57,21 @@ pub fn map(sha256: &Sha256) -> Key {
 /// Key of a key slot.
 pub fn key_slot(id: KeyId) -> Key {
     key(format!("{KEYS}{id}.json"))
+}
+
+/// Key of the second copy of a slot that other keys hang on.
+pub fn key_slot_copy(id: KeyId) -> Key {
+    key(format!("{KEYS}{id}{COPY_SUFFIX}"))
+}
+
+/// Key of a `recover.py` that is newer than the repository.
+pub fn recover(sha256: &Sha256) -> Key {
+    key(format!("recover-{sha256}.py"))
+}
+
+/// The digest of a `recover.py` that is newer than the repository.
+pub fn parse_recover(key: &str) -> Option<Sha256> {
+    key.strip_prefix("recover-")?.strip_suffix(".py")?.parse().ok()
 }
 
 /// Key of a manifest without its digest: what its records are bound to.

@@ -239,7 +239,7 @@ mod tests {
         let blocks = [text(65_536, 1), noise(65_536, 2), text(65_536, 3)];
         let pack = sealed(&blocks);
         verify(&keys(), &pack, &mut Scratch::default()).unwrap();
-        let opener = ObjectOpener::from_salt(&keys(), ObjectKind::Pack, pack.salt);
+        let opener = ObjectOpener::from_salt(&keys(), ObjectKind::Pack, pack.salt).pop().unwrap();
         for (entry, block) in pack.entries.iter().zip(&blocks) {
             let Place { offset, length } = entry.place;
             let record = &pack.buffer.0[offset as usize..][..length as usize];

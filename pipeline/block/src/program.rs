@@ -10,8 +10,10 @@ use dualsync_block_store::retry::Patience;
 use dualsync_model::PROTOCOL;
 use dualsync_model::event::{Event, Hello, Summary};
 use dualsync_model::job::{BackupTask, CheckTask, EvidenceTask, Job, Keys, RestoreTask, Shape, Task};
+use dualsync_model::keys::KeysTask;
 use dualsync_model::outcome::Exit;
 use dualsync_model::secret::SecretRef;
+use dualsync_model::time::Timestamp;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _};
 
 use crate::backup::{BackupError, Settings, backup};
@@ -26,14 +28,17 @@ use crate::probe::probe;
 use crate::prune::prune_and_lock;
 use crate::repository::Repository;
 use crate::restore::{RestoreError, restore};
+use crate::rotate::{self, RotateError, key_at_hand};
 use crate::tree::{restore_tree, tell_facts};
 use crate::trouble::Trouble;
+use crate::unlock::unlock;
 
 /// Longest job line.
 const JOB_BYTES_MAX: u64 = 1 << 20;
 
 /// Every verb.
-pub const VERBS: [&str; 9] = ["init", "list", "backup", "facts", "restore", "check", "probe", "prune", "evidence"];
+pub const VERBS: [&str; 10] =
+    ["init", "list", "backup", "facts", "restore", "check", "probe", "prune", "evidence", "keys"];
 
 /// Runs one job; the last line of `events` carries the exit that comes back.
 pub async fn run(verb: &str, input: &mut (dyn AsyncBufRead + Unpin + Send), events: &Events) -> Exit {
@@ -72,6 +77,7 @@ async fn job(verb: &str, input: &mut (dyn AsyncBufRead + Unpin + Send), events: 
             summary(&repository)
         }
         Task::Probe(_) => probe(&*store, key, job.now, events).await?,
+        Task::Keys(task) => key_slots(&store, key, task, job.now, events).await?,
         _ => opened(&job, key, &store, input, events).await?,
     };
     done.requests = store.requests();
@@ -94,7 +100,7 @@ async fn opened(
     input: &mut (dyn AsyncBufRead + Unpin + Send),
     events: &Events,
 ) -> Result<Summary, Trouble> {
-    let key = match (keyfile::read(key).await, &job.task) {
+    let key = match (key_at_hand(&**store, key, events).await, &job.task) {
         // Digests need no key: a host that lost it can still tell whether the copies are whole.
         (Err(error), Task::Check(task)) => {
             events.warn("keyless", format!("only digests are checked: {}", sentence(&error)));
@@ -104,6 +110,9 @@ async fn opened(
         (key, _) => key?,
     };
     let repository = Arc::new(Repository::open(Arc::clone(store), &job.target.name, &key, &job.state).await?);
+    if matches!(job.task, Task::Backup(_) | Task::Prune(_) | Task::Evidence(EvidenceTask::Put { .. })) {
+        repository.require_newest_key().await?;
+    }
     match &job.task {
         Task::List(task) => {
             let listed = list(&repository, task.source.as_ref(), events).await?;
@@ -111,6 +120,8 @@ async fn opened(
             if listed.findings == 0 {
                 Ok(done)
             } else {
+                // What a newer key sealed is not damaged.
+                repository.require_newest_key().await?;
                 Err(Trouble::damaged("some manifests are not what they should be"))
             }
         }
@@ -131,13 +142,41 @@ async fn opened(
             let (items, incomplete) = evidence::list(&repository, folder.as_deref(), events).await?;
             Ok(Summary { items, incomplete, ..summary(&repository) })
         }
-        Task::Init(_) | Task::Probe(_) => Err(Trouble::usage("this verb opens no repository")),
+        Task::Init(_) | Task::Probe(_) | Task::Keys(_) => Err(Trouble::usage("this verb opens no repository")),
     }
+}
+
+async fn key_slots(
+    store: &Arc<dyn Store>,
+    reference: &SecretRef,
+    task: &KeysTask,
+    now: Timestamp,
+    events: &Events,
+) -> Result<Summary, Trouble> {
+    let slots = match task {
+        KeysTask::List {} => rotate::lines(&unlock(&**store, &keyfile::read(reference).await?).await?),
+        KeysTask::Rotate { to } => {
+            let rotated = rotate::rotate(store, reference, to.as_deref(), now).await?;
+            let mut lines = rotate::lines(&rotated.unlocked);
+            if let Some(newest) = lines.first_mut() {
+                newest.files = rotated.files.iter().map(|path| path.display().to_string()).collect();
+            }
+            lines
+        }
+    };
+    let items = slots.len() as u64;
+    for slot in slots {
+        events.say(&Event::KeySlot(slot));
+    }
+    Ok(Summary { items, ..Summary::default() })
 }
 
 async fn look_over(access: &Access, task: &CheckTask, events: &Events) -> Result<Summary, Trouble> {
     let checked = check(access, task, events).await?;
     if checked.findings > 0 {
+        if let Access::Opened(repository) = access {
+            repository.require_newest_key().await?;
+        }
         return Err(Trouble::damaged("some stored objects are missing or wrong"));
     }
     Ok(Summary {
@@ -231,6 +270,7 @@ fn verb_of(task: &Task) -> &'static str {
         Task::Probe(_) => "probe",
         Task::Prune(_) => "prune",
         Task::Evidence(_) => "evidence",
+        Task::Keys(_) => "keys",
     }
 }
 
@@ -244,6 +284,26 @@ fn peak_memory_bytes() -> u64 {
 impl From<KeyFileError> for Trouble {
     fn from(error: KeyFileError) -> Self {
         Self::new(Exit::Usage, "usage", &error).with_hint("correct the target's `key`, or run `dualsync init`")
+    }
+}
+
+impl From<RotateError> for Trouble {
+    fn from(error: RotateError) -> Self {
+        match error {
+            RotateError::Repository(error) => error.into(),
+            RotateError::Key(error) => error.into(),
+            RotateError::Store(error) => error.into(),
+            RotateError::Random(_) => Self::new(Exit::Failed, "internal", &error),
+            RotateError::NotAFile(_) => Self::new(Exit::Usage, "usage", &error)
+                .with_hint("`dualsync keys rotate --to FILE`, then put FILE where the target's `key` finds it"),
+            RotateError::IsAFile(_) => Self::new(Exit::Usage, "usage", &error).with_hint("leave --to out"),
+            RotateError::Taken { .. } => {
+                Self::new(Exit::Usage, "usage", &error).with_hint("look at the file, and move it away")
+            }
+            RotateError::TooOften => {
+                Self::new(Exit::Failed, "refused", &error).with_hint("begin a new repository under another prefix")
+            }
+        }
     }
 }
 

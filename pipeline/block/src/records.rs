@@ -11,7 +11,7 @@ use crate::names;
 use crate::pack::open_block;
 use crate::page::StoredBlock;
 use crate::repository::Repository;
-use crate::seal::{ObjectOpener, Scratch};
+use crate::seal::{ObjectOpener, OpenError, Scratch};
 
 /// A block and where it is stored.
 pub type Wanted = (BlockIndex, StoredBlock);
@@ -71,7 +71,7 @@ pub async fn fetch_run(
         }
         Err(error) => return Err(error),
     };
-    let opener = ObjectOpener::from_salt(repository.keys(), ObjectKind::Pack, first.pack.salt);
+    let mut openers = ObjectOpener::from_salt(repository.keys(), ObjectKind::Pack, first.pack.salt);
     let (mut scratch, mut plain) = (Scratch::default(), Vec::new());
     for (block, stored) in run {
         let (offset, length) = (u64::from(stored.place.offset), u64::from(stored.place.length));
@@ -85,12 +85,33 @@ pub async fn fetch_run(
             other => other,
         };
         let result = sealed.and_then(|sealed| {
-            open_block(&opener, &sealed, stored.hash, block_bytes_max, &mut scratch, &mut plain)
-                .map_err(|problem| ObjectError::new(key.clone(), problem))
+            open_by_any(&mut openers, |opener| {
+                open_block(opener, &sealed, stored.hash, block_bytes_max, &mut scratch, &mut plain)
+            })
+            .map_err(|problem| ObjectError::new(key.clone(), problem))
         });
         take(*block, result.map(|()| plain.as_slice()));
     }
     Ok(())
+}
+
+/// Opens with each opener until the tag fits: a page says where a block is and not with which key it was
+/// sealed. The one that fits is tried first from then on, since a pack has one key.
+fn open_by_any(
+    openers: &mut [ObjectOpener],
+    mut open: impl FnMut(&ObjectOpener) -> Result<(), OpenError>,
+) -> Result<(), OpenError> {
+    for at in 0..openers.len() {
+        match open(&openers[at]) {
+            Err(OpenError::Forged(_)) if at + 1 < openers.len() => {}
+            Ok(()) => {
+                openers.swap(0, at);
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Err(OpenError::Truncated)
 }
 
 /// A part of `bytes`; empty when it is not all there, which then does not open.

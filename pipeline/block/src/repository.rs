@@ -1,25 +1,24 @@
 //! An opened repository: the store, the keys that fit it, and what `repo.json` says.
 //!
-//! Opening takes two requests and proves that the key is the right one and that `repo.json` and the
-//! key slot are what was written. A wrong key, a missing repository, an unknown version and damage
-//! are four different answers. Every request of a verb goes through here and is counted.
+//! Opening takes two requests, and one more for each rotation; it proves that the key is the right one and that
+//! `repo.json` and the key slots are what was written. Every request of a verb goes through here and is counted.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use dualsync_block_store::contract::{ErrorKind, Key, ObjectLock, Store, StoreError};
+use dualsync_block_store::contract::{Key, ObjectLock, Store, StoreError};
 use dualsync_model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::Cache;
 use crate::digest::Sha256;
-use crate::document::{self, Unproven};
+use crate::document;
 use crate::fetch::{ObjectError, Problem};
-use crate::format::{BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, VERSION};
-use crate::keys::{KeyId, KeyTree, RepositoryId, RepositoryKey};
-use crate::names;
+use crate::format::VERSION;
+use crate::keys::{KeyId, KeyTree, RepositoryKey};
+use crate::unlock::{Unlocked, successor, unlock};
 
 /// What `repo.json` says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,30 +39,6 @@ pub struct RepoInfo {
     pub recover_sha256: Sha256,
 }
 
-/// A key slot, `keys/<id>.json`: who can open the repository.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KeySlot {
-    /// [`VERSION`].
-    pub version: u16,
-    /// `raw`: the key file is the repository key. `retention` (K_manifest wrapped for a prune
-    /// host) and `passphrase` are reserved.
-    pub kind: String,
-    /// The key.
-    pub key_id: String,
-    /// The repository.
-    pub repository: String,
-    /// Key epoch; 0 while content keys come from the repository key.
-    pub epoch: u32,
-}
-
-impl KeySlot {
-    /// The slot in `bytes`, proved to be written at `key` by a holder of these keys.
-    pub fn prove(bytes: &[u8], key: &Key, keys: &KeyTree) -> Result<Self, ObjectError> {
-        let slot = Unproven::parse(bytes).and_then(|slot| slot.prove(&keys.mac_key(), key.as_str()));
-        slot.map_err(|error| ObjectError::new(key.clone(), error))
-    }
-}
-
 /// Why a repository does not open.
 #[derive(Debug, thiserror::Error)]
 pub enum RepositoryError {
@@ -78,6 +53,16 @@ pub enum RepositoryError {
     WrongKey {
         /// The key at hand.
         key_id: KeyId,
+        /// The store, in words.
+        place: String,
+    },
+    /// The key was good until another came in its place.
+    #[error("key {key_id} was rotated: new copies in the repository at {place} are sealed with key {by}")]
+    Rotated {
+        /// The key at hand.
+        key_id: KeyId,
+        /// The key that came in its place.
+        by: KeyId,
         /// The store, in words.
         place: String,
     },
@@ -124,6 +109,8 @@ pub struct Repository {
     keys: KeyTree,
     info: RepoInfo,
     repo_sha256: Sha256,
+    recover_sha256: Sha256,
+    slot_places: Vec<Key>,
     cache: Cache,
     traffic: Traffic,
 }
@@ -136,47 +123,24 @@ impl Repository {
         key: &RepositoryKey,
         state: &Path,
     ) -> Result<Self, RepositoryError> {
-        let repo_key = names::fixed(names::REPO);
-        let place = store.describe();
-        let bytes = match store.get(&repo_key).await {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Err(RepositoryError::Missing { place }),
-            other => other?,
-        };
-        let damaged = |problem: Problem| RepositoryError::Damaged(ObjectError::new(names::fixed(names::REPO), problem));
-        let unproven = Unproven::parse(&bytes).map_err(|error| damaged(error.into()))?;
-        let claimed: RepoInfo = unproven.claim().map_err(|error| damaged(error.into()))?;
-        if claimed.version != VERSION {
-            return Err(RepositoryError::UnknownVersion { place, version: claimed.version });
+        let unlocked = unlock(&*store, key).await?;
+        if let Some(slot) = unlocked.lost_slot() {
+            let absent = store.get(&slot).await.err();
+            return Err(RepositoryError::Damaged(ObjectError::new(
+                slot,
+                absent.map_or(Problem::Digest, Problem::from),
+            )));
         }
-        let id = RepositoryId::from_text(&claimed.id).ok_or_else(|| damaged(Problem::Digest))?;
-        let keys = KeyTree::new(key, id);
-        let slot_key = names::key_slot(keys.key_id());
-        // The MAC of `repo.json` proves a raw key alone. Only where it does not fit is the slot asked
-        // whether the key is another one or `repo.json` was changed.
-        let proved = unproven.prove::<RepoInfo>(&keys.mac_key(), names::REPO);
-        let slot = match (store.get(&slot_key).await, proved.is_ok()) {
-            (Err(error), false) if error.kind() == ErrorKind::NotFound => {
-                return Err(RepositoryError::WrongKey { key_id: keys.key_id(), place });
-            }
-            (Err(error), true) if error.kind() == ErrorKind::NotFound => {
-                return Err(RepositoryError::Damaged(ObjectError::new(slot_key, error)));
-            }
-            (slot, _) => slot?,
-        };
-        let info = proved.map_err(|error| damaged(error.into()))?;
-        KeySlot::prove(&slot, &slot_key, &keys).map_err(RepositoryError::Damaged)?;
-        let fits =
-            info.block_bytes.is_power_of_two() && (BLOCK_BYTES_MIN..=BLOCK_BYTES_MAX).contains(&info.block_bytes);
-        if !fits {
-            return Err(damaged(Problem::TooLong));
-        }
+        let (recover_sha256, slot_places) = (unlocked.recover_sha256(), unlocked.slot_places());
+        let Unlocked { keys, info, repo_sha256, fetched_bytes, .. } = unlocked;
         let traffic = Traffic::default();
-        traffic.fetched.store((bytes.len() + slot.len()) as u64, Ordering::Relaxed);
-        let repo_sha256 = Sha256::of(&bytes);
-        Ok(Self { store, target: target.to_owned(), keys, info, repo_sha256, cache: Cache::new(state), traffic })
+        traffic.fetched.store(fetched_bytes, Ordering::Relaxed);
+        let cache = Cache::new(state);
+        let target = target.to_owned();
+        Ok(Self { store, target, keys, info, repo_sha256, recover_sha256, slot_places, cache, traffic })
     }
 
-    /// The keys that fit it.
+    /// The keys that fit it, the one at hand and those before it.
     pub fn keys(&self) -> &KeyTree {
         &self.keys
     }
@@ -189,6 +153,16 @@ impl Repository {
     /// Digest of `repo.json`.
     pub fn repo_sha256(&self) -> Sha256 {
         self.repo_sha256
+    }
+
+    /// Every place where a slot of these keys should lie.
+    pub fn slot_places(&self) -> &[Key] {
+        &self.slot_places
+    }
+
+    /// Digest of the newest `recover.py`: the repository's own, or one that a rotation put beside it.
+    pub fn recover_sha256(&self) -> Sha256 {
+        self.recover_sha256
     }
 
     /// Bytes of a block.
@@ -258,6 +232,15 @@ impl Repository {
         self.store.put_locked(key, body, sha256.0, lock).await?;
         self.traffic.sent.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Refuses a key that another one replaced: what it sealed from now on would be as old as a lost key.
+    /// Reading goes on with it.
+    pub async fn require_newest_key(&self) -> Result<(), RepositoryError> {
+        match successor(&*self.store, &self.keys).await? {
+            None => Ok(()),
+            Some(by) => Err(RepositoryError::Rotated { key_id: self.keys.key_id(), by, place: self.store.describe() }),
+        }
     }
 
     /// Stores a document with its MAC.

@@ -21,7 +21,7 @@ use crate::format::{
     Codec, EPOCH_REPOSITORY, MAGIC, NONCE_BYTES, ObjectKind, SALT_BYTES, SUITE_AES256GCM_HKDF_SHA256, TAG_BYTES,
     VERSION, header, record,
 };
-use crate::keys::{KeyId, KeyTree, RepositoryId};
+use crate::keys::{Branches, KeyId, KeyTree, RepositoryId};
 
 /// The system gave no random bytes.
 #[derive(Debug, thiserror::Error)]
@@ -140,7 +140,7 @@ impl RecordHead {
     }
 }
 
-fn cipher(keys: &KeyTree, kind: ObjectKind, salt: &[u8; SALT_BYTES]) -> Aes256Gcm {
+fn cipher(keys: &Branches, kind: ObjectKind, salt: &[u8; SALT_BYTES]) -> Aes256Gcm {
     let key: Zeroizing<_> = keys.object_key(kind, salt);
     Aes256Gcm::new((&*key).into())
 }
@@ -176,7 +176,7 @@ impl ObjectSealer {
         clear[header::KEY_ID_AT..header::REPOSITORY_AT].copy_from_slice(&keys.key_id().0);
         clear[header::REPOSITORY_AT..header::SALT_AT].copy_from_slice(&keys.repository().0);
         clear[header::SALT_AT..].copy_from_slice(&salt);
-        Ok(Self { header: clear, binding, cipher: cipher(keys, kind, &salt), next: 0 })
+        Ok(Self { header: clear, binding, cipher: cipher(keys.newest(), kind, &salt), next: 0 })
     }
 
     /// The header that the object begins with.
@@ -231,25 +231,30 @@ pub struct ObjectOpener {
 }
 
 impl ObjectOpener {
-    /// Reads a header that must be of `kind`, of this repository and under this key.
+    /// Reads a header that must be of `kind`, of this repository and under one of these keys.
     pub fn new(keys: &KeyTree, kind: ObjectKind, bytes: &[u8], binding: Vec<u8>) -> Result<Self, OpenError> {
         let mut cursor = Cursor::new(bytes);
         let clear: [u8; header::BYTES] = cursor.array()?;
-        check_header(keys, kind, &clear)?;
+        let branches = check_header(keys, kind, &clear)?;
         let mut salt = [0; SALT_BYTES];
         salt.copy_from_slice(&clear[header::SALT_AT..]);
-        Ok(Self { header: clear, binding, cipher: cipher(keys, kind, &salt) })
+        Ok(Self { header: clear, binding, cipher: cipher(branches, kind, &salt) })
     }
 
-    /// The opener of an object of this repository whose salt is known from an authentic place.
-    pub fn from_salt(keys: &KeyTree, kind: ObjectKind, salt: [u8; SALT_BYTES]) -> Self {
+    /// The openers of an object of this repository whose salt is known from an authentic place, and
+    /// whose key is not: one for each key, the newest first. The tag tells which one is right.
+    pub fn from_salt(keys: &KeyTree, kind: ObjectKind, salt: [u8; SALT_BYTES]) -> Vec<Self> {
+        keys.all().map(|branches| Self::of_key(branches, keys.repository(), kind, salt)).collect()
+    }
+
+    fn of_key(keys: &Branches, repository: RepositoryId, kind: ObjectKind, salt: [u8; SALT_BYTES]) -> Self {
         let mut clear = [0; header::BYTES];
         clear[..header::VERSION_AT].copy_from_slice(&MAGIC);
         clear[header::VERSION_AT..header::SUITE_AT].copy_from_slice(&VERSION.to_le_bytes());
         clear[header::SUITE_AT] = SUITE_AES256GCM_HKDF_SHA256;
         clear[header::KIND_AT] = kind as u8;
         clear[header::KEY_ID_AT..header::REPOSITORY_AT].copy_from_slice(&keys.key_id().0);
-        clear[header::REPOSITORY_AT..header::SALT_AT].copy_from_slice(&keys.repository().0);
+        clear[header::REPOSITORY_AT..header::SALT_AT].copy_from_slice(&repository.0);
         clear[header::SALT_AT..].copy_from_slice(&salt);
         Self { header: clear, binding: Vec::new(), cipher: cipher(keys, kind, &salt) }
     }
@@ -317,13 +322,16 @@ pub fn check_clear_header(bytes: &[u8]) -> Result<(), OpenError> {
     Ok(())
 }
 
-fn check_header(keys: &KeyTree, kind: ObjectKind, clear: &[u8; header::BYTES]) -> Result<(), OpenError> {
+/// What opens the object of this header.
+fn check_header<'a>(
+    keys: &'a KeyTree,
+    kind: ObjectKind,
+    clear: &[u8; header::BYTES],
+) -> Result<&'a Branches, OpenError> {
     check_clear_header(clear)?;
     let mut cursor = Cursor::new(&clear[header::KEY_ID_AT..]);
     let key_id = KeyId(cursor.array()?);
-    if key_id != keys.key_id() {
-        return Err(OpenError::WrongKey(key_id));
-    }
+    let branches = keys.of(key_id).ok_or(OpenError::WrongKey(key_id))?;
     let repository = RepositoryId(cursor.array()?);
     if repository != keys.repository() {
         return Err(OpenError::OtherRepository(repository));
@@ -332,7 +340,7 @@ fn check_header(keys: &KeyTree, kind: ObjectKind, clear: &[u8; header::BYTES]) -
     if found != kind as u8 {
         return Err(OpenError::OtherKind { expected: kind as u8, found });
     }
-    Ok(())
+    Ok(branches)
 }
 
 #[cfg(test)]
@@ -382,8 +390,9 @@ mod tests {
         let bytes = object(ObjectKind::Pack, b"bound", &[b"first", b"second"]);
         let mut salt = [0; SALT_BYTES];
         salt.copy_from_slice(&bytes[header::SALT_AT..header::BYTES]);
-        let key =
-            LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &*keys().object_key(ObjectKind::Pack, &salt)).unwrap());
+        let key = LessSafeKey::new(
+            UnboundKey::new(&AES_256_GCM, &*keys().newest().object_key(ObjectKind::Pack, &salt)).unwrap(),
+        );
         let second = &bytes[header::BYTES + record::OVERHEAD_BYTES + 5..];
         let aad = [&bytes[..header::SALT_AT], &second[..record::HEADER_BYTES], b"bound"].concat();
         let mut body = second[record::HEADER_BYTES..].to_vec();
@@ -423,6 +432,31 @@ mod tests {
         assert_eq!((head.number, head.last), (1, true), "a reader sees by the number that it was moved");
         let manifest = object(ObjectKind::Manifest, b"points/web/a", &[b"x"]);
         assert_eq!(open_all(ObjectKind::Manifest, b"points/web/b", &manifest).unwrap_err(), OpenError::Forged(0));
+    }
+
+    #[test]
+    fn a_ring_seals_with_its_newest_key_and_opens_by_the_key_in_the_header() {
+        let old = object(ObjectKind::Pack, b"", &[b"x"]);
+        let mut ring = KeyTree::new(&RepositoryKey::new([9; 32]), RepositoryId([4; 16]));
+        ring.push_older(&RepositoryKey::new([3; 32]));
+        let mut new = Vec::new();
+        let sealer = ObjectSealer::create(&ring, ObjectKind::Pack, Vec::new()).unwrap();
+        new.extend_from_slice(sealer.header());
+        let salt = sealer.salt();
+        sealer.last(Codec::Raw, 1, b"y", &mut new);
+        for (bytes, expected) in [(&old, b"x"), (&new, b"y")] {
+            let opener = ObjectOpener::new(&ring, ObjectKind::Pack, bytes, Vec::new()).unwrap();
+            let mut plain = Vec::new();
+            opener.open(&bytes[header::BYTES..], 10, &mut Scratch::default(), &mut plain).unwrap();
+            assert_eq!(plain, expected);
+        }
+        let error = ObjectOpener::new(&keys(), ObjectKind::Pack, &new, Vec::new()).err().unwrap();
+        assert_eq!(error, OpenError::WrongKey(ring.key_id()));
+        let openers = ObjectOpener::from_salt(&ring, ObjectKind::Pack, salt);
+        let fits = |opener: &ObjectOpener| {
+            opener.open(&new[header::BYTES..], 10, &mut Scratch::default(), &mut Vec::new()).is_ok()
+        };
+        assert_eq!(openers.iter().map(fits).collect::<Vec<_>>(), [true, false]);
     }
 
     #[test]

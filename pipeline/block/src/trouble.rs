@@ -80,6 +80,10 @@ impl From<RepositoryError> for Trouble {
                 .with_hint("run `dualsync init`, or correct the target's place and prefix"),
             RepositoryError::WrongKey { .. } => Self::new(Exit::WrongKey, "wrong_key", &error)
                 .with_hint("use the key file that `dualsync init` made for this target, or the recovery sheet"),
+            RepositoryError::Rotated { .. } => Self::new(Exit::WrongKey, "wrong_key", &error).with_hint(
+                "put the new key in the place of this one: it is where the key was rotated, and on the sheet made then; \
+                 `dualsync keys rotate` there finishes what was cut off",
+            ),
             RepositoryError::UnknownVersion { .. } => {
                 Self::new(Exit::Failed, "unknown_version", &error).with_hint("use a newer dualsync")
             }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::fact::Fact;
 use crate::id::PointId;
 use crate::job::{Anchor, Class, ReportId};
+use crate::keys::KeySlot;
 use crate::path::RawPath;
 use crate::time::{Date, Timestamp};
 
@@ -41,6 +42,8 @@ pub enum Event {
     Pruned(Pruned),
     /// `evidence`: one report that is kept.
     Evidence(Evidence),
+    /// `keys`: one key that opens the repository.
+    KeySlot(KeySlot),
     /// The work is done; exit code 0 or 3.
     Summary(Summary),
     /// It is not; any other exit code.

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{PointId, RunId, SourceName};
+use crate::keys::KeysTask;
 use crate::secret::SecretRef;
 use crate::slice::Slice;
 use crate::time::{Date, Timestamp};
@@ -112,6 +113,9 @@ pub enum Keys {
         /// Further age recipients, the recovery key among them.
         #[serde(default)]
         recipients: Vec<String>,
+        /// Sealed mode: volumes are sealed to `recipients` only, so that this host writes and cannot read them.
+        #[serde(default)]
+        sealed: bool,
     },
 }
 
@@ -137,6 +141,8 @@ pub enum Task {
     Prune(PruneTask),
     /// Keeps the reports of `verify`, or tells which ones are kept.
     Evidence(EvidenceTask),
+    /// Tells or changes what opens the repository.
+    Keys(KeysTask),
 }
 
 /// The task of `init`.

@@ -18,6 +18,8 @@ pub mod secret;
 
 pub mod job;
 
+pub mod keys;
+
 pub mod fact;
 
 pub mod event;

@@ -181,7 +181,8 @@ where
                     | Event::Capability(_)
                     | Event::Retired(_)
                     | Event::Pruned(_)
-                    | Event::Evidence(_),
+                    | Event::Evidence(_)
+                    | Event::KeySlot(_),
                 )) => self.broken("it sent a line that does not belong to this job".to_owned()),
             }
         }

@@ -88,6 +88,8 @@ pub struct TargetEntry {
     pub signing_public: Option<String>,
     /// Archive: further age recipients.
     pub recipients: Option<Vec<String>>,
+    /// Archive: whether content is sealed to the further recipients only.
+    pub sealed: Option<bool>,
     /// Not built yet.
     pub immutability: Option<String>,
 }

@@ -124,6 +124,7 @@ fn keys(fields: &Fields, mechanism: Mechanism, entry: &TargetEntry) -> Result<Ke
                 ("signing_key", entry.signing_key.is_some()),
                 ("signing_public", entry.signing_public.is_some()),
                 ("recipients", entry.recipients.is_some()),
+                ("sealed", entry.sealed.is_some()),
             ];
             fields.foreign("mechanism = \"archive\"", &archive_only)?;
             Ok(Keys::Block { key: fields.secret("key", entry.key.as_ref())? })
@@ -140,11 +141,17 @@ fn keys(fields: &Fields, mechanism: Mechanism, entry: &TargetEntry) -> Result<Ke
                 let message = "expected an age recipient: age1 and 58 lower-case letters and digits";
                 return Err(fields.wrong(&format!("recipients[{at}]"), message));
             }
+            let sealed = entry.sealed.unwrap_or(false);
+            if sealed && recipients.is_empty() {
+                let message = "sealed mode needs recipients: without one, nobody could read what this host stores";
+                return Err(fields.wrong("sealed", message));
+            }
             Ok(Keys::Archive {
                 identity: fields.secret("identity", entry.identity.as_ref())?,
                 signing_key: fields.secret("signing_key", entry.signing_key.as_ref())?,
                 signing_public: entry.signing_public.clone(),
                 recipients,
+                sealed,
             })
         }
     }

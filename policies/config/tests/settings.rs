@@ -440,3 +440,16 @@ fn a_copy_is_late_after_28_and_too_late_after_32_hours_unless_the_source_says_ot
     assert!(message_of(&with("{ warn = \"soon\" }")).contains("source[0].status.warn: expected a duration"));
     assert!(message_of(&with("{ late = \"2h\" }")).contains("source[0].status.late: unknown key"));
 }
+
+#[test]
+fn sealed_mode_needs_somebody_who_can_read() {
+    let recipients = FULL.lines().find(|line| line.starts_with("recipients")).unwrap();
+    let sealed = FULL.replace(recipients, &format!("{recipients}\nsealed = true"));
+    let settings = parse(&sealed).unwrap();
+    let archive = settings.target(&settings.sources[0], Mechanism::Archive);
+    assert!(matches!(&archive.keys, Keys::Archive { sealed: true, .. }));
+    let error = parse(&FULL.replace(recipients, "sealed = true")).unwrap_err();
+    assert!(error.to_string().contains("sealed mode needs recipients"), "{error}");
+    let key = "key = \"file:/etc/dualsync/block.key\"";
+    assert!(parse(&full_with(key, &format!("{key}\nsealed = true"))).is_err(), "only the archive path has it");
+}

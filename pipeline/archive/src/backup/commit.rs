@@ -12,7 +12,7 @@
 //! 5. The signature, and only now: a run that the marks end leaves none, with which somebody who guesses
 //!    the manifest could make the point himself. Then the manifest: with it the point exists.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use bytes::Bytes;
 
@@ -29,9 +29,9 @@ use crate::deadline::{Deadline, boot_seconds};
 use crate::events::Events;
 use crate::format::{
     FORMAT, Folder, MANIFEST_BYTES_MAX, MANIFEST_NAME, POINTS, REFS_BYTES_MAX, REFS_NAME, SIGNATURE_NAME, SUMS_NAME,
-    TOMBSTONE_S, VERSION, catalog_key, point_key,
+    TOMBSTONE_S, VERSION, catalog_key, parse_volume_key, point_key,
 };
-use crate::manifest::{Manifest, Objects as ObjectDigests, SnapshotInfo, Stats, Stored};
+use crate::manifest::{Content, Manifest, Objects as ObjectDigests, SnapshotInfo, Stats, Stored};
 use crate::marks::Marks;
 use crate::minisign::SecretKey;
 use crate::points::Copy;
@@ -83,6 +83,14 @@ impl Prepared {
         };
         let segments = done.catalog.segments.iter().map(|segment| segment.sha256).collect();
         Ok(Self { refs, refs_stored, refs_bytes, sums_stored, catalog: done.catalog.index, segments, stats })
+    }
+}
+
+impl Prepared {
+    /// The nights whose volumes the point needs.
+    fn folders(&self) -> BTreeSet<String> {
+        let folder = |one: &Ref| Some(parse_volume_key(&one.key)?.1.as_str().to_owned());
+        self.refs.iter().filter_map(folder).collect()
     }
 }
 
@@ -143,6 +151,10 @@ pub struct Committer<'a> {
     pub folder: &'a Folder,
     /// Who can open all of the point.
     pub recipients: &'a [String],
+    /// Who can open the volumes of this run.
+    pub sealed_to: &'a [String],
+    /// Who can open the volumes of older nights, as the parent says.
+    pub content: &'a [Content],
     /// Warnings.
     pub events: &'a Events,
 }
@@ -233,6 +245,7 @@ impl Committer<'_> {
             note: task.note.clone(),
             expires: task.expires,
             recipients: self.recipients.to_vec(),
+            content: Content::of(&prepared.folders(), self.folder.as_str(), self.sealed_to, self.content),
             snapshot: SnapshotInfo {
                 id: task.snapshot.id.clone(),
                 method: task.snapshot.method.clone(),

@@ -202,7 +202,10 @@ pub async fn run(
         },
         None => Parent::default(),
     };
-    let recipients = openers(&repository.recipients.to_texts(), parent.copy.as_ref(), events);
+    let own = repository.identity.recipients();
+    let sealed_to = repository.content.to_texts();
+    let recipients = openers(&sealed_to, &own, parent.copy.as_ref(), events);
+    let content = parent.copy.as_ref().map(|copy| copy.manifest.content.clone()).unwrap_or_default();
     let folder = Folder::new(task.point.time(), random()?);
     let builds_on = parent.copy.as_ref().map(|copy| copy.key.clone());
     let beat = Heartbeat::new(&repository, Purpose::Backup, folder.as_str().to_owned(), builds_on);
@@ -233,6 +236,8 @@ pub async fn run(
         task,
         folder: &folder,
         recipients: &recipients,
+        sealed_to: &sealed_to,
+        content: &content,
         events,
     };
     let copy = committer.commit(prepared, chain, began).await?;
@@ -244,11 +249,13 @@ pub async fn run(
 }
 
 /// Who can open all of a point that shares objects with `parent`. A recipient that came later opens new
-/// objects only, and must not believe to hold a key to the whole.
-fn openers(ours: &[String], parent: Option<&Copy>, events: &Events) -> Vec<String> {
+/// objects only, and must not believe to hold a key to the whole. The host itself, whose identities are `own`, holds
+/// those before its newest one as well.
+fn openers(ours: &[String], own: &[String], parent: Option<&Copy>, events: &Events) -> Vec<String> {
     let theirs = parent.map(|copy| copy.manifest.recipients.as_slice()).filter(|theirs| !theirs.is_empty());
     let Some(theirs) = theirs else { return ours.to_vec() };
     let (all, some): (Vec<_>, Vec<_>) = ours.iter().cloned().partition(|one| theirs.contains(one));
+    let some: Vec<_> = some.into_iter().filter(|one| !own.contains(one)).collect();
     if !some.is_empty() {
         let message = format!(
             "{} cannot open what older nights stored, and this point uses it: a new repository is sealed to all recipients",

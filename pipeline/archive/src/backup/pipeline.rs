@@ -142,7 +142,7 @@ impl Pipeline<'_> {
 
         let assembler = Assembler {
             naming: naming.clone(),
-            recipients: self.repository.recipients.clone(),
+            recipients: self.repository.content.clone(),
             table: table.clone(),
             uploads: uploads_in.clone(),
             flow: flow.clone(),

@@ -69,7 +69,7 @@ pub async fn facts(
 ) -> Result<Summary, Fault> {
     std::fs::create_dir_all(state).map_err(|error| Fault::new(Exit::Failed, "internal", &error))?;
     let copy = Copy::find(repository, &task.point).await?;
-    repository.require_opener(&copy.manifest.recipients)?;
+    repository.require_opener(&copy.manifest)?;
     let pulse = Pulse::reading(repository, witness, &copy, Purpose::Facts, Duration::ZERO, events).await;
     let ended = read(repository, &copy, task, state, events).await;
     if let Some(pulse) = pulse {

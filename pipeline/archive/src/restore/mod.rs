@@ -74,7 +74,7 @@ pub async fn restore(
     // A tree is read once; of single files there are often more to come.
     let kept = Arc::new(if task.paths.is_empty() { Kept::default() } else { Kept::open(state, task.point.source()) });
     let copy = Copy::find_kept(repository, &task.point, &kept).await?;
-    repository.require_opener(&copy.manifest.recipients)?;
+    repository.require_opener(&copy.manifest)?;
     // A few files are back before a deleter could hurt them; only a restore that lasts says so.
     let after = if task.paths.is_empty() { Duration::ZERO } else { Duration::from_mins(1) };
     let witness = witness.filter(|_| !task.dry_run);

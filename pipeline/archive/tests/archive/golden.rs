@@ -53,6 +53,7 @@ impl Golden {
                 signing_key: key("signing.key"),
                 signing_public: Some(signing_public),
                 recipients: Vec::new(),
+                sealed: false,
             },
             state: self.path("state"),
             bandwidth: None,

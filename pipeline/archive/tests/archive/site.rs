@@ -162,6 +162,7 @@ impl Site {
             signing_key: format!("file:{}", self.path("minisign.key").display()).parse().unwrap(),
             signing_public: self.signing_public.clone(),
             recipients: Vec::new(),
+            sealed: false,
         }
     }
 

@@ -203,7 +203,7 @@ impl Commit<'_> {
                 drops,
                 repo_sha256: self.repository.repo_sha256(),
                 readme_sha256: info.readme_sha256,
-                recover_sha256: info.recover_sha256,
+                recover_sha256: self.repository.recover_sha256(),
                 made_at,
                 stats,
             },

@@ -9,7 +9,8 @@ Needs Python 3.6 or later and OpenSSL's libcrypto (found by ctypes), nothing els
 REPO_DIR is a local copy of the bucket or folder. Without --point the newest point is restored; with
 several sources, --point must say which. Every object is proved by its SHA-256 and every record by its
 AES-GCM tag; what is damaged is reported, left as zeros, and the exit code is 21. A lost repo.json or
-key slot is reported too, and stops nothing: manifests say the same and prove themselves.
+key slot is reported too, and stops nothing: manifests say the same and prove themselves. After a rotation
+the newest key file is the right one: it leads to every key before it.
 """
 import argparse
 import ctypes
@@ -28,6 +29,7 @@ HEADER, RECORD, TAG, SALT_AT = 80, 16, 16, 48
 MANIFEST, MAP, PACK = 1, 2, 3
 BLOCKS_PER_PAGE = 1024
 PLAIN_MAX = 8 << 20
+ROTATIONS_MAX = 64
 BRANCH = {MANIFEST: b"manifest", MAP: b"map", PACK: b"pack"}
 
 
@@ -93,14 +95,21 @@ def hkdf(salt, secret, info):
     return hmac.new(prk, info + b"\1", hashlib.sha256).digest()
 
 
+def fits(mac_key, name, covered, mac):
+    expected = hmac.new(mac_key, name + b"\0" + covered, hashlib.sha256).hexdigest()
+    return hmac.compare_digest(expected.encode(), mac)
+
+
+def key_name(key):
+    return hkdf(b"", key, b"dualsync-block/1 key id")[:16]
+
+
 class Repository:
     def __init__(self, folder, key):
         self.folder, self.problems = folder, []
-        self.key_id = hkdf(b"", key, b"dualsync-block/1 key id")[:16]
         if not self.take(key, *self.described()):
-            self.take(key, self.id_of_manifests())
-        if not os.path.exists(os.path.join(folder, "keys", self.key_id.hex() + ".json")):
-            self.problems.append("keys/%s.json is missing" % self.key_id.hex())
+            self.take(key, self.id_of_manifests(key_name(key)))
+        self.problems += self.lost
 
     def described(self):
         """The repository id, the text and its MAC, as repo.json claims them."""
@@ -117,32 +126,61 @@ class Repository:
             sys.exit("this repository has format version %s; this program reads version 1" % version)
         return identity, covered, mac
 
-    def id_of_manifests(self):
+    def id_of_manifests(self, key_id):
         """The id that manifests under this key name in clear; their tags prove it later."""
         names = sorted(glob.glob(os.path.join(glob.escape(self.folder), "points", "*", "*")))
         for name in names:
             with open(name, "rb") as file:
                 header = file.read(HEADER)
-            if len(header) == HEADER and header[:8] == MAGIC and header[16:32] == self.key_id:
+            if len(header) == HEADER and header[:8] == MAGIC and header[16:32] == key_id:
                 return header[32:48]
         if names:
-            sys.exit("wrong key: nothing here is sealed with key %s" % self.key_id.hex())
+            sys.exit("wrong key: nothing here is sealed with key %s" % key_id.hex())
         sys.exit("there is no repository in %s, or nothing in it" % self.folder)
 
     def take(self, key, identity, covered=None, mac=None):
-        """Derives the branches for this id; whether it is proved, where there is a MAC to prove it."""
+        """Derives the branches of this key and of every key before it, which the slots lead to; whether
+        the first one is proved, where there is a MAC to prove it."""
         if identity is None:
             return False
-        self.id = identity
-        self.branches = {kind: hkdf(identity, key, b"dualsync-block/1 " + name) for kind, name in BRANCH.items()}
+        self.id, self.keys, self.lost = identity, {}, []
+        while True:
+            name = key_name(key)
+            branches = {kind: hkdf(identity, key, b"dualsync-block/1 " + text) for kind, text in BRANCH.items()}
+            self.keys[name] = branches
+            mac_key = hkdf(b"", branches[MANIFEST], b"dualsync-block/1 mac")
+            if covered is not None and fits(mac_key, b"repo.json", covered, mac):
+                self.previous(key, name, mac_key)
+                return True
+            key = self.previous(key, name, mac_key)
+            if key is None or len(self.keys) > ROTATIONS_MAX:
+                break
         if covered is None:
-            return True
-        mac_key = hkdf(b"", self.branches[MANIFEST], b"dualsync-block/1 mac")
-        expected = hmac.new(mac_key, b"repo.json\0" + covered, hashlib.sha256).hexdigest()
-        if hmac.compare_digest(expected.encode(), mac):
             return True
         self.problems.append("repo.json is damaged, or the key is another repository's")
         return False
+
+    def previous(self, key, name, mac_key):
+        """The key that was used before this one, out of its slot; None where this is the first one."""
+        for end in ".json", ".copy.json":
+            path = "keys/" + name.hex() + end
+            try:
+                with open(os.path.join(self.folder, path), "rb") as file:
+                    covered, mac = file.read()[: -len(b'"}\n')].rsplit(b',"mac":"', 1)
+                if not fits(mac_key, path.encode(), covered, mac):
+                    continue
+                before = json.loads((covered + b"}").decode()).get("previous")
+                if before is None:
+                    return None
+                sealed, before = bytes.fromhex(before["sealed"]), bytes.fromhex(before["key_id"])
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
+            branch = hkdf(self.id, key, b"dualsync-block/1 slot")
+            slot_key = hkdf(sealed[:32], branch, b"dualsync-block/1 previous key")
+            bound = b"dualsync-block/1 rotated\0" + self.id + name + before
+            return aes_gcm_open(slot_key, b"\0" * 12, bound, sealed[32:64], sealed[64:])
+        self.lost.append("keys/%s.json is missing" % name.hex())
+        return None
 
     def object(self, name):
         """The bytes of a stored object whose name ends in its SHA-256."""
@@ -161,9 +199,9 @@ class Repository:
             raise Damage("not an object of a block repository")
         if (version, suite, epoch) != (1, 1, 0):
             raise Later("version %d, suite %d, epoch %d" % (version, suite, epoch))
-        if found != kind or data[16:32] != self.key_id or data[32:48] != self.id:
+        if found != kind or data[16:32] not in self.keys or data[32:48] != self.id:
             raise Damage("sealed with another key, for another repository, or of another kind")
-        key = hkdf(data[SALT_AT:HEADER], self.branches[kind], b"dualsync-block/1 object " + bytes([kind]))
+        key = hkdf(data[SALT_AT:HEADER], self.keys[data[16:32]][kind], b"dualsync-block/1 object " + bytes([kind]))
         prefix = data[:SALT_AT]
 
         def record(at, plain_max=PLAIN_MAX):

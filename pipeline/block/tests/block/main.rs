@@ -11,6 +11,8 @@ mod walk;
 
 mod nights;
 
+mod rotate;
+
 mod prune;
 
 mod undo;

@@ -1,0 +1,176 @@
+//! From a key at hand to every key of the repository: `repo.json`, then slot by slot back to the first key.
+//!
+//! `repo.json` is written once and proved by the first key for ever. A key that came later has a slot that
+//! holds the one before it; the walk ends where the MAC of `repo.json` fits. A wrong key, a missing repository,
+//! an unknown version and damage are four different answers.
+
+use bytes::Bytes;
+use dualsync_block_store::contract::{ErrorKind, Key, ObjectInfo, Store, StoreError};
+use dualsync_model::time::Timestamp;
+
+use crate::digest::Sha256;
+use crate::document::Unproven;
+use crate::fetch::{ObjectError, Problem};
+use crate::format::{BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, DOCUMENT_BYTES_MAX, VERSION};
+use crate::keys::{KeyId, KeyTree, RepositoryId, RepositoryKey};
+use crate::names;
+use crate::repository::{RepoInfo, RepositoryError};
+use crate::slot::{self, KeySlot};
+
+/// A repository rotates its key at most so often; a reader walks no further.
+pub const ROTATIONS_MAX: usize = 64;
+
+/// What a key opened.
+#[derive(Debug)]
+pub struct Unlocked {
+    /// Every key, the one at hand first.
+    pub keys: KeyTree,
+    /// The slots of these keys, in their order. One may be missing: that of the first key, which `repo.json`
+    /// proves without it.
+    pub slots: Vec<KeySlot>,
+    /// What `repo.json` says.
+    pub info: RepoInfo,
+    /// Digest of `repo.json`.
+    pub repo_sha256: Sha256,
+    /// Bytes that were fetched.
+    pub fetched_bytes: u64,
+}
+
+impl Unlocked {
+    /// The slot of the first key, when it is not there.
+    pub fn lost_slot(&self) -> Option<Key> {
+        (self.slots.len() < self.keys.all().count()).then(|| names::key_slot(self.keys.oldest().key_id()))
+    }
+
+    /// Every place where a slot of these keys lies.
+    pub fn slot_places(&self) -> Vec<Key> {
+        let slots = self.keys.all().zip(&self.slots);
+        slots.flat_map(|(keys, slot)| slot.places(keys.key_id())).collect()
+    }
+
+    /// Digest of the newest `recover.py`.
+    pub fn recover_sha256(&self) -> Sha256 {
+        self.slots.iter().find_map(|slot| slot.recover_sha256).unwrap_or(self.info.recover_sha256)
+    }
+}
+
+/// Opens the repository in `store` with the key at hand.
+pub async fn unlock(store: &dyn Store, key: &RepositoryKey) -> Result<Unlocked, RepositoryError> {
+    let repo_key = names::fixed(names::REPO);
+    let place = store.describe();
+    let bytes = match store.get(&repo_key).await {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Err(RepositoryError::Missing { place }),
+        other => other?,
+    };
+    let unproven = Unproven::parse(&bytes).map_err(damaged_repo)?;
+    let claimed: RepoInfo = unproven.claim().map_err(damaged_repo)?;
+    if claimed.version != VERSION {
+        return Err(RepositoryError::UnknownVersion { place, version: claimed.version });
+    }
+    let id = RepositoryId::from_text(&claimed.id).ok_or_else(|| damaged_repo(Problem::Digest))?;
+    let mut walk = Walk { store, id, keys: KeyTree::new(key, id), slots: Vec::new(), fetched: bytes.len() as u64 };
+    let mut proved = unproven.prove::<RepoInfo>(&walk.keys.oldest().own_mac_key(), names::REPO);
+    while walk.step(proved.is_ok()).await? {
+        proved = unproven.prove(&walk.keys.oldest().own_mac_key(), names::REPO);
+    }
+    let info = proved.map_err(damaged_repo)?;
+    let fits = info.block_bytes.is_power_of_two() && (BLOCK_BYTES_MIN..=BLOCK_BYTES_MAX).contains(&info.block_bytes);
+    if !fits {
+        return Err(damaged_repo(Problem::TooLong));
+    }
+    let Walk { keys, slots, fetched, .. } = walk;
+    Ok(Unlocked { keys, slots, info, repo_sha256: Sha256::of(&bytes), fetched_bytes: fetched })
+}
+
+fn damaged_repo(problem: impl Into<Problem>) -> RepositoryError {
+    RepositoryError::Damaged(ObjectError::new(names::fixed(names::REPO), problem))
+}
+
+struct Walk<'a> {
+    store: &'a dyn Store,
+    id: RepositoryId,
+    keys: KeyTree,
+    slots: Vec<KeySlot>,
+    fetched: u64,
+}
+
+impl Walk<'_> {
+    /// Reads the slot of the oldest key so far; whether it led to one more key. `is_first` when `repo.json` says
+    /// that this key is the first: it proves a raw key alone, and only where it does not, the slot is asked
+    /// whether the key is another one or `repo.json` was changed.
+    async fn step(&mut self, is_first: bool) -> Result<bool, RepositoryError> {
+        let id = self.keys.oldest().key_id();
+        let slot = match (self.slot(id).await?, is_first) {
+            (Ok(slot), _) => slot,
+            (Err(_), true) => return Ok(false),
+            (Err(_), false) if self.slots.is_empty() => {
+                return Err(RepositoryError::WrongKey { key_id: id, place: self.store.describe() });
+            }
+            (Err(absent), false) => {
+                return Err(RepositoryError::Damaged(ObjectError::new(names::key_slot(id), absent)));
+            }
+        };
+        let previous = slot.open_previous(self.keys.oldest(), self.id);
+        let previous =
+            previous.map_err(|error| RepositoryError::Damaged(ObjectError::new(names::key_slot(id), error)))?;
+        self.slots.push(slot);
+        match previous {
+            Some(key) if !is_first && self.slots.len() <= ROTATIONS_MAX => {
+                self.keys.push_older(&key);
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// The slot of a key, from its first place or its second; what the store says when it is in neither.
+    async fn slot(&mut self, id: KeyId) -> Result<Result<KeySlot, StoreError>, RepositoryError> {
+        let mac = self.keys.oldest().own_mac_key();
+        let mut wrong = None;
+        let mut absent = None;
+        for place in [names::key_slot(id), names::key_slot_copy(id)] {
+            let bytes = match self.store.get(&place).await {
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    absent = Some(error);
+                    continue;
+                }
+                other => other?,
+            };
+            self.fetched += bytes.len() as u64;
+            match KeySlot::prove(&bytes, &place, &mac) {
+                Ok(slot) => return Ok(Ok(slot)),
+                Err(error) => wrong = Some(error),
+            }
+        }
+        match (wrong, absent) {
+            (None, Some(absent)) => Ok(Err(absent)),
+            (wrong, _) => Err(RepositoryError::Damaged(wrong.expect("two places were looked at"))),
+        }
+    }
+}
+
+/// A key that came in the place of the newest of `keys`, as its slot says and a holder of theirs announced; of
+/// several, made at the same time, the one whose slot the store has had for longest.
+pub async fn successor(store: &dyn Store, keys: &KeyTree) -> Result<Option<KeyId>, StoreError> {
+    let places = |id| [names::key_slot(id), names::key_slot_copy(id)];
+    let known: Vec<Key> = keys.all().flat_map(|branches| places(branches.key_id())).collect();
+    let mut found: Option<(Timestamp, KeyId)> = None;
+    for ObjectInfo { key, modified, size } in store.list(names::KEYS, None).await? {
+        if known.contains(&key) || size > DOCUMENT_BYTES_MAX {
+            continue;
+        }
+        let bytes: Bytes = match store.get(&key).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            other => other?,
+        };
+        let claimed = Unproven::parse(&bytes).and_then(|slot| slot.claim::<KeySlot>());
+        let id = claimed
+            .ok()
+            .filter(|slot| slot.kind == slot::ROTATED)
+            .and_then(|slot| slot.replaces(keys.newest(), keys.repository()));
+        // The name must be the key's: the same text under another name is none.
+        let id = id.filter(|id| places(*id).contains(&key));
+        found = found.into_iter().chain(id.map(|id| (modified, id))).min_by_key(|(at, id)| (*at, id.0));
+    }
+    Ok(found.map(|(_, id)| id))
+}

@@ -12,7 +12,7 @@ fn main() {
     let source = tree::tiny_source(&site, "");
     site.configure(&source);
     // More than a year, so that last year's end is needed and last year's end is left behind.
-    let mut nights = Nights::new(&site, source, standing, "2027-01-10".parse().expect("a date"), seed, true);
+    let mut nights = Nights::new(&site, source, Box::new(standing), "2027-01-10".parse().expect("a date"), seed, true);
     for number in 0..380 {
         nights.night(number);
         if number % 20 == 0 {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use crate::bucket::{self, Bucket};
+use crate::clockfile::ClockFile;
 use crate::site::write_secret;
 
 /// The bucket that every server here has.
@@ -27,6 +28,14 @@ impl Garage {
     /// # Panics
     /// When it ends instead.
     pub fn start(directory: &Path) -> Self {
+        Self::start_by(directory, None)
+    }
+
+    /// As [`Garage::start`]; the server goes by `clock`.
+    ///
+    /// # Panics
+    /// As [`Garage::start`].
+    pub fn start_by(directory: &Path, clock: Option<&ClockFile>) -> Self {
         fs::create_dir_all(directory).unwrap();
         // Ids of a fixed form: `GK` and 24 hex digits, 64 hex digits for the secret.
         let access_key = format!("GK{}", random_hex(12));
@@ -34,7 +43,8 @@ impl Garage {
         let [s3_port, rpc_port] = free_ports();
         let config = directory.join("garage.toml");
         write_secret(&config, &configuration(directory, s3_port, rpc_port));
-        let mut process = Command::new("garage")
+        let mut command = Command::new("garage");
+        command
             .arg("--config")
             .arg(&config)
             .args(["server", "--single-node", "--default-bucket"])
@@ -44,9 +54,11 @@ impl Garage {
             .env("RUST_LOG", "garage=info,garage_api_common=info")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("cannot start garage");
+            .stderr(Stdio::piped());
+        if let Some(clock) = clock {
+            clock.hold(&mut command);
+        }
+        let mut process = command.spawn().expect("cannot start garage");
         wait_until_it_listens(&mut process, directory);
         Self { process, directory: directory.to_owned(), s3_port, access_key, secret_key }
     }

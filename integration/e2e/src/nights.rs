@@ -19,7 +19,7 @@ const PRUNE_S: i64 = 2 * 3600;
 const LOOK_S: i64 = 6 * 3600;
 
 /// A clock for programs: gives the command that runs one of them at a moment.
-pub type Clock = fn(&Command, Timestamp) -> Command;
+pub type Clock<'a> = Box<dyn Fn(&Command, Timestamp) -> Command + 'a>;
 
 /// The programs under `faketime`, with a wall clock that stands still.
 pub fn standing(command: &Command, at: Timestamp) -> Command {
@@ -37,7 +37,7 @@ pub fn standing(command: &Command, at: Timestamp) -> Command {
 pub struct Nights<'a> {
     site: &'a Site,
     source: Source,
-    clock: Clock,
+    clock: Clock<'a>,
     calendar: Calendar,
     /// The UTC day of the next night.
     day: Date,
@@ -65,7 +65,7 @@ impl<'a> Nights<'a> {
     ///
     /// # Panics
     /// When the repositories cannot be made.
-    pub fn new(site: &'a Site, source: Source, clock: Clock, first: Date, seed: u64, outages: bool) -> Self {
+    pub fn new(site: &'a Site, source: Source, clock: Clock<'a>, first: Date, seed: u64, outages: bool) -> Self {
         let day = first;
         let random = Random(seed | 1);
         let nights =
@@ -201,6 +201,16 @@ impl<'a> Nights<'a> {
                 expected.into_iter().map(|(date, (state, reason))| (date, (state.to_owned(), reason))).collect();
             assert_eq!(found, expected, "night {number}: the contract of the {name} side");
         }
+    }
+
+    /// Every stored byte of every point against its digest, and the whole chain of reports.
+    ///
+    /// # Panics
+    /// When something is damaged or missing.
+    pub fn everything_is_whole(&self) {
+        let verified = self.at(LOOK_S, &["verify", "--all", "--objects", "--json"]);
+        assert_eq!(verified.summary()["findings"], serde_json::json!([]), "{}{}", verified.stdout, verified.stderr);
+        let _ = self.at(LOOK_S, &["verify", "--evidence"]).exits(0);
     }
 
     /// The names of all objects of a folder target.

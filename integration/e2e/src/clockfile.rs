@@ -54,6 +54,14 @@ impl ClockFile {
             .env("TZ", "UTC");
     }
 
+    /// Clears away what the library leaves of a process that was killed: another process by the same number could not start.
+    pub fn clear_after(process: u32) {
+        for name in [format!("sem.faketime_sem_{process}"), format!("faketime_shm_{process}")] {
+            // Where it is not there, nothing was left.
+            let _ = fs::remove_file(Path::new("/dev/shm").join(name));
+        }
+    }
+
     /// `command` at that time, for [`crate::nights::Nights`].
     pub fn at(&self, command: &Command, at: Timestamp) -> Command {
         self.set(at);

@@ -88,6 +88,7 @@ impl Drop for Garage {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
+        ClockFile::clear_after(self.process.id());
     }
 }
 

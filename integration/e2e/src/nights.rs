@@ -96,6 +96,9 @@ impl<'a> Nights<'a> {
             _ => vec![4],
         };
         assert!(expected.contains(&run.code), "night {number}: {}\n{}\n{}", run.code, run.stdout, run.stderr);
+        // Quiet nights ask nobody for anything.
+        let warned = run.stderr.lines().find(|line| line.contains("nothing is marked"));
+        assert!(warned.is_none() || self.outages, "night {number}: {warned:?}");
         self.calendar.night(date, there);
         let prune = self.at(PRUNE_S, &["prune", "--yes", "--json"]);
         if there == [true, true] {

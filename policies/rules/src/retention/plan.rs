@@ -10,6 +10,7 @@ use super::contract::{Row, rows};
 use super::copy::{Distrust, Health, StoredCopy};
 use super::facts::Facts;
 use super::reason::{DropReason, KeepReason};
+use super::rule::RuleParts;
 use super::side::Side;
 use crate::mechanism::Mechanism;
 
@@ -18,6 +19,10 @@ pub const SECOND_OF_DATE_S: i64 = 24 * 3600;
 
 /// The days within which a third of the points may go without being asked for.
 pub const CONFIRMATION_DAYS: i64 = 7;
+
+/// What came is counted for so much longer than what left, in seconds. A point is of the beginning of its run and a mark of its
+/// end: a run that took longer a week ago than tonight has its mark within the seven days and its point before them.
+const EDGE_S: i64 = 12 * 3600;
 
 /// What is to be done about one copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,10 +55,12 @@ pub struct SidePlan {
     pub decisions: Vec<Decision>,
     /// One row for each date of the contract, newest first.
     pub contract: Vec<Row>,
-    /// Good contract points of the last [`CONFIRMATION_DAYS`] days that stay.
+    /// Good contract points of the last [`CONFIRMATION_DAYS`] days and [`EDGE_S`] that stay.
     fresh: usize,
-    /// When these days began.
+    /// When that time began.
     young: Timestamp,
+    /// How many points the calendar alone may take out of the rule in that time.
+    by_calendar: usize,
 }
 
 /// The plans of both sides.
@@ -100,9 +107,23 @@ fn side_plan(facts: &Facts<'_>, side: &Side<'_>, other: &Side<'_>, started: Opti
         verdict: verdict(facts, side, other, copy),
     };
     let decisions: Vec<_> = copies.iter().map(decide).collect();
-    let young = facts.now.plus_seconds(-CONFIRMATION_DAYS * 86_400);
+    let young = facts.now.plus_seconds(-CONFIRMATION_DAYS * 86_400 - EDGE_S);
     let fresh = copies.iter().filter(|copy| copy.created_at > young && !side.reasons(&copy.point).is_empty()).count();
-    SidePlan { last: side.last, decisions, contract: rows(facts, side, started), fresh, young }
+    SidePlan {
+        last: side.last,
+        decisions,
+        contract: rows(facts, side, started),
+        fresh,
+        young,
+        by_calendar: by_calendar(facts.rule.parts()),
+    }
+}
+
+/// In a week a month, a year, and twice a week may end (both days at its edges are counted), and the oldest of each goes.
+fn by_calendar(rule: &RuleParts) -> usize {
+    let once =
+        [rule.month_ends, rule.year_ends, rule.monthly, rule.yearly].into_iter().filter(|count| *count > 0).count();
+    once + if rule.weekly > 0 { 2 } else { 0 }
 }
 
 fn verdict(facts: &Facts<'_>, side: &Side<'_>, other: &Side<'_>, copy: &StoredCopy) -> Verdict {
@@ -183,7 +204,8 @@ impl SidePlan {
     ///
     /// Not asked for: manual points, points that never counted for their date, and drops that are made up for,
     /// which is how a small rule moves on every night: not more leave now than fresh ones stay, and not more left
-    /// in these days than came. A plan that drops nothing new is not asked for either, whatever went before it.
+    /// in these days than came, but for those that the calendar takes out: when a month ends, the oldest month end goes.
+    /// A plan that drops nothing new is not asked for either, whatever went before it.
     pub fn large_drop(&self, before: &DroppedBefore) -> Option<LargeDrop> {
         let is_loss = |decision: &Decision| matches!(decision.verdict, Verdict::Drop(reason) if reason.is_loss());
         let held = |decision: &&Decision| {
@@ -196,7 +218,7 @@ impl SidePlan {
         let new: Vec<_> = held.iter().filter(|decision| is_loss(decision)).map(|decision| &decision.point).collect();
         let (dropped, points) = (new.len() + before.recent.len(), held.len() + before.recent.len());
         let came = new.iter().copied().chain(&before.recent).filter(|point| point.time() > self.young).count();
-        let made_up_for = new.len() <= self.fresh && dropped <= self.fresh + came;
+        let made_up_for = new.len() <= self.fresh && dropped <= self.fresh + came + self.by_calendar;
         (!new.is_empty() && dropped * 3 > points && !made_up_for).then_some(LargeDrop { dropped, points })
     }
 }
@@ -223,7 +245,14 @@ mod tests {
             Decision { date: point.time().utc_date(), point, class: Class::Auto, verdict }
         };
         let decisions = (0..).zip(verdicts).map(decision).collect();
-        SidePlan { last: None, decisions, contract: Vec::new(), fresh, young: Timestamp::from_seconds(YOUNG) }
+        SidePlan {
+            last: None,
+            decisions,
+            contract: Vec::new(),
+            fresh,
+            young: Timestamp::from_seconds(YOUNG),
+            by_calendar: 0,
+        }
     }
 
     /// So many that left in the seven days, of which so many were made in them.

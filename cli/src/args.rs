@@ -1,7 +1,7 @@
 //! What may be typed: verbs, options, and the help that teaches them.
 
 mod keys;
-pub use keys::{KeysArgs, KeysVerb, RotateArgs, SheetArgs};
+pub use keys::{AddKeyArgs, KeysArgs, KeysVerb, RemoveKeyArgs, RotateArgs, SheetArgs};
 
 mod leaving;
 pub use leaving::{DeleteArgs, PruneArgs, UndeleteArgs};

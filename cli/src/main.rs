@@ -28,6 +28,8 @@ mod rotation;
 
 mod reports;
 
+mod recipients;
+
 mod repository;
 
 mod leaving;

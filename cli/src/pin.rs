@@ -58,6 +58,21 @@ fn insert(text: &str, target: &str, public: &str) -> Option<String> {
     Some(edited)
 }
 
+/// Where the lines of `[targets.TARGET]` begin and end, its head not among them.
+pub fn table_of(text: &str, target: &str) -> Option<(usize, usize)> {
+    let mut lines = text.split_inclusive('\n');
+    let mut start = 0;
+    loop {
+        let line = lines.next()?;
+        start += line.len();
+        if is_head_of(line, target) {
+            break;
+        }
+    }
+    let body: usize = lines.take_while(|line| !line.trim_start().starts_with('[')).map(str::len).sum();
+    Some((start, start + body))
+}
+
 /// Whether the line is `[targets.NAME]`, however it is spaced, quoted or commented.
 fn is_head_of(line: &str, target: &str) -> bool {
     let Some(inside) = line.trim_start().strip_prefix('[') else { return false };
@@ -71,7 +86,7 @@ fn is_head_of(line: &str, target: &str) -> bool {
 }
 
 /// Writes beside with the same owner and mode, syncs, renames: a crash leaves the old or the new file.
-fn replace(path: &Path, text: &str) -> io::Result<()> {
+pub fn replace(path: &Path, text: &str) -> io::Result<()> {
     let old = path.metadata()?;
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.new", std::process::id()));

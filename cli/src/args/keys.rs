@@ -50,6 +50,66 @@ Examples:
   dualsync keys rotate --target frankfurt --sheet /media/usb/recovery-sheet.txt
   dualsync keys rotate --target paris --to /root/new.agekey    (the key is no file: `systemd:`, `env:`, `command:`)")]
     Rotate(RotateArgs),
+    /// Make one more way in: a passphrase, a key file, a key for the machine that prunes, an age recipient
+    #[command(after_help = "\
+Of a block target: a passphrase (Argon2id) or a key file opens everything, and can be removed again; a retention key opens \
+manifests only, so that a machine that prunes, and holds the right to delete, reads no content. They lie in the repository as \
+slots and stand for the key of now: after a rotation make new ones.
+
+Of an archive target: an age recipient, the recovery key in the safe. What is stored from the next run on is sealed to it.
+
+Where the repository is to be opened with a passphrase, the key file of that target holds one line, \
+`dualsync-block-passphrase-1:` and the words.
+
+Examples:
+  dualsync keys add --target frankfurt --passphrase-from file:/root/words
+  dualsync keys add --target frankfurt --key-file /media/usb/spare.key
+  dualsync keys add --target frankfurt --retention /root/pruner.key
+  dualsync keys add --target paris age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p")]
+    Add(AddKeyArgs),
+    /// Take one away again; what was copied before stays readable with it
+    #[command(after_help = "\
+Asks first, or takes --yes. The keys that the repository itself hangs on cannot be removed.
+
+Examples:
+  dualsync keys list
+  dualsync keys remove --target frankfurt 5f0c9a...
+  dualsync keys remove --target paris age1ql3z7...")]
+    Remove(RemoveKeyArgs),
+}
+
+/// `dualsync keys add`.
+#[derive(Debug, Args)]
+pub struct AddKeyArgs {
+    /// The target that gets one more key
+    #[arg(long, value_name = "NAME")]
+    pub target: Option<String>,
+    /// Archive: an age recipient
+    #[arg(value_name = "AGE1...", conflicts_with_all = ["passphrase_from", "key_file", "retention"])]
+    pub recipient: Option<String>,
+    /// Block: where the words are (file:PATH, systemd:NAME, env:NAME, command:ARGV), 12 characters at least
+    #[arg(long, value_name = "REF", conflicts_with_all = ["key_file", "retention"])]
+    pub passphrase_from: Option<String>,
+    /// Block: memory that a passphrase costs each time, 64 to 1024 MiB
+    #[arg(long, value_name = "MIB", requires = "passphrase_from")]
+    pub memory_mib: Option<u32>,
+    /// Block: a new file for a key of its own
+    #[arg(long, value_name = "FILE", conflicts_with = "retention")]
+    pub key_file: Option<PathBuf>,
+    /// Block: a new file for a key that opens manifests only
+    #[arg(long, value_name = "FILE")]
+    pub retention: Option<PathBuf>,
+}
+
+/// `dualsync keys remove`.
+#[derive(Debug, Args)]
+pub struct RemoveKeyArgs {
+    /// The target that loses it
+    #[arg(long, value_name = "NAME")]
+    pub target: Option<String>,
+    /// The id of a slot, or an age recipient, as `dualsync keys list` shows it
+    #[arg(value_name = "ID")]
+    pub id: String,
 }
 
 /// `dualsync keys rotate`.

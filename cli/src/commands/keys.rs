@@ -1,5 +1,7 @@
 //! `dualsync keys`: what opens the copies. `list` shows nothing secret, `export` hands the recovery sheet out, `rotate`
-//! has the writer of one target draw a new key.
+//! has the writer of one target draw a new key, `add` and `remove` change who else has one.
+
+mod admit;
 
 mod rotate;
 
@@ -13,9 +15,10 @@ use serde::Serialize;
 use crate::app::App;
 use crate::args::{KeysVerb, SheetArgs};
 use crate::commands::list;
-use crate::exit::{Ending, UsageError, with_causes};
+use crate::exit::{Ending, UsageError, judge_writer, with_causes};
 use crate::repository;
 use crate::sheet;
+use crate::writer::WriterError;
 
 /// One of them.
 pub async fn run(app: &App<'_>, verb: &KeysVerb) -> anyhow::Result<Ending> {
@@ -23,6 +26,8 @@ pub async fn run(app: &App<'_>, verb: &KeysVerb) -> anyhow::Result<Ending> {
         KeysVerb::List => show(app).await,
         KeysVerb::Export(args) => export(app, args).await,
         KeysVerb::Rotate(args) => rotate::run(app, args).await,
+        KeysVerb::Add(args) => admit::add(app, args).await,
+        KeysVerb::Remove(args) => admit::remove(app, args).await,
     }
 }
 
@@ -116,6 +121,25 @@ async fn show(app: &App<'_>) -> anyhow::Result<Ending> {
     }
     app.output.note("nothing above is secret; `dualsync keys export` hands out what is");
     Ok(ending)
+}
+
+/// The target that was named; where there is only one that could be meant, that one.
+fn chosen<'a>(app: &'a App<'_>, name: Option<&str>) -> Result<&'a TargetSettings, UsageError> {
+    let targets = &app.settings.targets;
+    let known = || targets.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+    match name {
+        Some(name) => targets.get(name).ok_or_else(|| {
+            UsageError::new(format!("there is no target '{name}'"), format!("the configuration has: {}", known()))
+        }),
+        None => Err(UsageError::new("whose key?", format!("--target NAME, one of: {}", known()))),
+    }
+}
+
+/// How it ends when the writer refused.
+fn failed(name: &str, error: &WriterError) -> Ending {
+    let (exit, hint) = judge_writer(error);
+    let message = Some(format!("{name}: {}", with_causes(error)));
+    Ending { exits: vec![exit], message, details: error.tail().to_vec(), hint }
 }
 
 /// A key in one line.

@@ -159,3 +159,62 @@ fn rotate_refuses_what_would_lock_somebody_out() {
     );
     site.run("keys rotate --target frankfurt").ends(12).tells("was rotated");
 }
+
+const RECIPIENT: &str = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p";
+
+#[test]
+fn a_recipient_is_written_into_the_configuration_and_taken_out_again() {
+    let site = with_keys();
+    let before = site.read("dualsync.toml");
+    let add = format!("keys add --target paris {RECIPIENT}");
+    site.run(&add).ends(0).tells("from the next run on");
+    assert_eq!(site.read("dualsync.toml").replace(&format!("recipients = [\"{RECIPIENT}\"]\n"), ""), before);
+    site.run(&add).ends(2).tells("is already a recipient");
+    site.run("run").ends(0);
+    let job = site.jobs(ARCHIVE).into_iter().rfind(|job| job["task"]["verb"] == "backup").unwrap();
+    assert_eq!(job["keys"]["recipients"][0], RECIPIENT);
+    let remove = format!("keys remove --target paris {RECIPIENT}");
+    site.run(&remove).ends(2).tells("add --yes");
+    site.run(&format!("{remove} --yes")).ends(0).tells("nothing that is new");
+    assert_eq!(site.read("dualsync.toml").replace("recipients = []\n", ""), before);
+    site.run(&format!("{remove} --yes")).ends(2).tells("is not a recipient");
+    let text = site.read("dualsync.toml");
+    site.run("keys add --target paris age1nonsense").ends(2).tells("age recipient");
+    assert_eq!(site.read("dualsync.toml"), text, "what would not be read is not written");
+    site.run(&format!("keys add --target frankfurt {RECIPIENT}")).ends(2).tells("block target");
+    let sealed = text.replace("recipients = []", &format!("recipients = [\"{RECIPIENT}\"]\nsealed = true"));
+    site.configure(&sealed);
+    site.run(&format!("{remove} --yes")).ends(2).tells("sealed mode needs recipients");
+    assert_eq!(site.read("dualsync.toml"), sealed);
+}
+
+#[test]
+fn add_and_remove_ask_the_block_writer_for_a_slot() {
+    let site = with_keys();
+    let said = r#"say '{"message_type":"key_slot","id":"5f","kind":"retention","opens":"manifests only","current":false,"files":["/k/pruner.key"]}'"#;
+    site.good_but(BLOCK, "keys", &format!("{said}\nsay '{}'; exit 0", crate::site::SUMMARY));
+    let ran = site.run("keys add --target frankfurt --retention /k/pruner.key").ends(0);
+    assert!(
+        ran.err.contains("retention key 5f: opens manifests only") && ran.err.contains("/k/pruner.key"),
+        "{}",
+        ran.err
+    );
+    site.run("keys add --target frankfurt --key-file /k/spare.key").ends(0);
+    site.run("keys add --target frankfurt --passphrase-from file:/k/words --memory-mib 64 --json").ends(0);
+    site.run("keys remove --target frankfurt 5f").ends(2).tells("add --yes");
+    site.run("keys remove --target frankfurt 5f --yes").ends(0).tells("shuts out of what is new");
+    let tasks: Vec<_> =
+        site.tasks(BLOCK, "keys").iter().map(|task| (task["act"].clone(), task["new"].clone())).collect();
+    let expected = [
+        ("add", serde_json::json!({"kind": "retention", "to": "/k/pruner.key"})),
+        ("add", serde_json::json!({"kind": "key_file", "to": "/k/spare.key"})),
+        ("add", serde_json::json!({"kind": "passphrase", "from": "file:/k/words", "memory_mib": 64})),
+        ("remove", serde_json::Value::Null),
+    ];
+    assert_eq!(tasks, expected.map(|(act, new)| (serde_json::json!(act), new)));
+    for line in ["", "--passphrase-from nonsense", "--key-file /k/a --retention /k/b"] {
+        site.run(&format!("keys add --target frankfurt {line}")).ends(2);
+    }
+    site.run("keys add --target paris --retention /k/x").ends(2).tells("archive target");
+    assert_eq!(site.tasks(BLOCK, "keys").len(), 4);
+}

@@ -179,6 +179,9 @@ pub async fn work_on(
             let written = match task {
                 KeysTask::List {} => None,
                 KeysTask::Rotate { to } => Some(keys.rotate(to.as_deref(), job.now).await?),
+                KeysTask::Add { .. } | KeysTask::Remove { .. } => {
+                    return Err(usage("recipients of the archive path stand in the configuration, it has no slots"));
+                }
             };
             let identity = match &written {
                 Some(path) => KeyRefs { identity: &SecretRef::File(path.clone()), ..*keys }.identity().await?,

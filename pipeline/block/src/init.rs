@@ -25,8 +25,9 @@ use crate::names;
 use crate::points::{Census, CensusError, Head};
 use crate::repository::{RepoInfo, Repository, RepositoryError};
 use crate::seal::{NoRandomness, random_bytes};
+use crate::secret::Secret;
 use crate::slot::KeySlot;
-use crate::unlock::unlock;
+use crate::unlock::unlock_with;
 
 /// What every repository carries for people who have no dualsync.
 pub const README_TEXT: &str = include_str!("kit/README.txt");
@@ -97,16 +98,18 @@ pub async fn init(
     if !exists && !store.list(names::POINTS, None).await?.is_empty() {
         return Err(InitError::Headless { place });
     }
-    let (key, keys_created) = if keyfile::is_absent(reference) {
+    let (secret, keys_created) = if keyfile::is_absent(reference) {
         let (key, path) = keyfile::create(reference)?;
-        (key, vec![path.display().to_string()])
+        (Secret::Raw(key), vec![path.display().to_string()])
     } else {
-        (keyfile::read(reference).await?, Vec::new())
+        (keyfile::read_any(reference).await?, Vec::new())
     };
     if !exists {
-        create(&*store, &key, block_bytes, now).await?;
+        // A new repository begins with the key itself.
+        let Secret::Raw(key) = &secret else { return Err(KeyFileError::NotRaw(reference.clone()).into()) };
+        create(&*store, key, block_bytes, now).await?;
     }
-    let repository = match open_mended(&store, target, &key, state).await {
+    let repository = match open_mended(&store, target, &secret, state).await {
         Err(InitError::Repository(RepositoryError::WrongKey { .. })) if !exists => {
             return Err(InitError::Raced { place });
         }
@@ -158,10 +161,10 @@ pub fn describe(repository: &Repository) -> RepositoryEvent {
 async fn open_mended(
     store: &Arc<dyn Store>,
     target: &str,
-    key: &RepositoryKey,
+    secret: &Secret,
     state: &Path,
 ) -> Result<Repository, InitError> {
-    let unlocked = unlock(&**store, key).await?;
+    let unlocked = unlock_with(&**store, secret).await?;
     let listed = store.list(names::KEYS, None).await?;
     let id = unlocked.keys.repository();
     for (at, keys) in unlocked.keys.all().enumerate() {
@@ -172,7 +175,7 @@ async fn open_mended(
             }
         }
     }
-    Ok(Repository::open(Arc::clone(store), target, key, state).await?)
+    Ok(Repository::open_with(Arc::clone(store), target, secret, state).await?)
 }
 
 /// The keys of the repository that an earlier init began for this key; `None` when none did.

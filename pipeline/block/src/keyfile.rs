@@ -11,9 +11,11 @@ use std::path::{Path, PathBuf};
 use dualsync_block_store::secret::{SecretError, resolve_secret};
 use dualsync_model::secret::SecretRef;
 use secrecy::ExposeSecret as _;
+use zeroize::Zeroizing;
 
 use crate::keys::{KeyId, NotAKey, RepositoryKey};
 use crate::seal::{NoRandomness, random_bytes};
+use crate::secret::Secret;
 
 /// Why there is no key.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +31,9 @@ pub enum KeyFileError {
         /// What was expected.
         source: NotAKey,
     },
+    /// It leads to a key of a slot, and the repository key itself is needed.
+    #[error("the secret {0} opens a slot or manifests only: this needs the repository key itself")]
+    NotRaw(SecretRef),
     /// A new key cannot be written to this kind of reference.
     #[error("{0} has no key yet, and only a `file:` reference can be given one")]
     NotAFile(SecretRef),
@@ -45,12 +50,25 @@ pub enum KeyFileError {
     Random(#[from] NoRandomness),
 }
 
-/// Reads the repository key.
+/// Reads the repository key, and nothing else.
 pub async fn read(reference: &SecretRef) -> Result<RepositoryKey, KeyFileError> {
+    match read_any(reference).await? {
+        Secret::Raw(key) => Ok(key),
+        _ => Err(KeyFileError::NotRaw(reference.clone())),
+    }
+}
+
+/// Reads whatever opens the repository, or a part of it.
+pub async fn read_any(reference: &SecretRef) -> Result<Secret, KeyFileError> {
     let secret = resolve_secret(reference).await?;
     let wrong = |source| KeyFileError::NotAKey { reference: reference.clone(), source };
     let text = std::str::from_utf8(secret.expose_secret()).map_err(|_| wrong(NotAKey))?;
-    RepositoryKey::from_text(text).map_err(wrong)
+    Secret::from_text(text).map_err(wrong)
+}
+
+/// Writes a file of `text`, which must not exist; only its owner can read it.
+pub fn write_text(path: &Path, text: &str) -> Result<(), KeyFileError> {
+    write_new_text(path, text).map_err(|source| KeyFileError::Write { path: path.to_owned(), source })
 }
 
 /// Whether `reference` is a file that does not exist.
@@ -126,22 +144,27 @@ pub fn replace(path: &Path, old: &RepositoryKey) -> Result<PathBuf, KeyFileError
 }
 
 fn write_new(path: &Path, key: &RepositoryKey) -> io::Result<()> {
+    let text = Zeroizing::new(format!(
+        "# dualsync block repository key. Whoever has it reads every copy; without it no copy can be read.\n\
+         # Keep a second one away from this host (the recovery sheet).\n# key id: {}\n{}\n",
+        key.id(),
+        *key.to_line()
+    ));
+    write_new_text(path, &text)
+}
+
+fn write_new_text(path: &Path, text: &str) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(format!(".{}.new", std::process::id()));
     let temporary = PathBuf::from(temporary);
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-    let written = write!(
-        file,
-        "# dualsync block repository key. Whoever has it reads every copy; without it no copy can be read.\n\
-         # Keep a second one away from this host (the recovery sheet).\n# key id: {}\n{}\n",
-        key.id(),
-        *key.to_line()
-    )
-    .and_then(|()| file.sync_all())
-    // A link fails where a name exists; a rename would replace another key.
-    .and_then(|()| fs::hard_link(&temporary, path));
+    let written = file
+        .write_all(text.as_bytes())
+        .and_then(|()| file.sync_all())
+        // A link fails where a name exists; a rename would replace another key.
+        .and_then(|()| fs::hard_link(&temporary, path));
     fs::remove_file(&temporary)?;
     written?;
     // A power cut here must not lose the key of a repository that `init` is about to make.

@@ -10,7 +10,7 @@
 //! K_* ──HKDF, salted with the object's own salt──▶ key of one object
 //! ```
 //!
-//! So a holder of `K_manifest` alone (a later `retention` slot) can read what is alive, and
+//! So a holder of `K_manifest` alone (a retention key) can read what is alive, and
 //! no customer data. After a rotation the newest key seals, and every key before it still opens:
 //! readers choose by the key id in an object's header. HKDF and HMAC are those of aws-lc; nothing here touches a file.
 
@@ -20,6 +20,7 @@ use zeroize::Zeroizing;
 
 use crate::digest::{from_hex, to_hex};
 use crate::format::{ID_BYTES, KEY_BYTES, ObjectKind, SALT_BYTES};
+use crate::secret::Retention;
 
 /// What the one line of a key file begins with.
 const KEY_FILE_TAG: &str = "dualsync-block-key-1:";
@@ -57,7 +58,9 @@ pub struct RepositoryKey(Zeroizing<[u8; KEY_BYTES]>);
 
 /// A text that is no key file. It does not repeat the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a block key: expected comment lines and one line `dualsync-block-key-1:` with 64 hexadecimal digits")]
+#[error(
+    "not a block key: expected comment lines and one line `dualsync-block-key-1:` with 64 hexadecimal digits, or what `dualsync keys add` wrote"
+)]
 pub struct NotAKey;
 
 impl RepositoryKey {
@@ -108,6 +111,12 @@ pub struct KeyTree {
 pub struct Branches {
     key_id: KeyId,
     manifest: Zeroizing<[u8; KEY_BYTES]>,
+    content: Option<Content>,
+}
+
+/// What opens customer data and other keys; a deleter does without.
+#[derive(Clone)]
+struct Content {
     map: Zeroizing<[u8; KEY_BYTES]>,
     pack: Zeroizing<[u8; KEY_BYTES]>,
     slot: Zeroizing<[u8; KEY_BYTES]>,
@@ -117,6 +126,22 @@ impl KeyTree {
     /// The tree of `key` alone for one repository.
     pub fn new(key: &RepositoryKey, repository: RepositoryId) -> Self {
         Self { repository, newest: Branches::new(key, repository), older: Vec::new() }
+    }
+
+    /// What a deleter holds of a repository; `None` when it holds no key.
+    pub fn of_retention(retention: &Retention) -> Option<Self> {
+        let branches = |(key_id, manifest): &(KeyId, Zeroizing<[u8; KEY_BYTES]>)| Branches {
+            key_id: *key_id,
+            manifest: manifest.clone(),
+            content: None,
+        };
+        let mut all = retention.branches.iter().map(branches);
+        Some(Self { repository: retention.repository, newest: all.next()?, older: all.collect() })
+    }
+
+    /// Whether these keys open customer data, and not manifests only.
+    pub fn opens_content(&self) -> bool {
+        self.newest.content.is_some()
     }
 
     /// Adds the key that was used before all of these.
@@ -166,9 +191,11 @@ impl Branches {
         Self {
             key_id: key.id(),
             manifest: branch(b"dualsync-block/1 manifest"),
-            map: branch(b"dualsync-block/1 map"),
-            pack: branch(b"dualsync-block/1 pack"),
-            slot: branch(b"dualsync-block/1 slot"),
+            content: Some(Content {
+                map: branch(b"dualsync-block/1 map"),
+                pack: branch(b"dualsync-block/1 pack"),
+                slot: branch(b"dualsync-block/1 slot"),
+            }),
         }
     }
 
@@ -177,20 +204,26 @@ impl Branches {
         self.key_id
     }
 
-    /// The key of one object, from its salt.
-    pub fn object_key(&self, kind: ObjectKind, salt: &[u8; SALT_BYTES]) -> Zeroizing<[u8; KEY_BYTES]> {
-        let branch = match kind {
-            ObjectKind::Manifest | ObjectKind::Checkpoint => &self.manifest,
-            ObjectKind::Map => &self.map,
-            ObjectKind::Pack => &self.pack,
+    /// What proves documents and opens manifests, for a deleter's key.
+    pub(crate) fn manifest(&self) -> &Zeroizing<[u8; KEY_BYTES]> {
+        &self.manifest
+    }
+
+    /// The key of one object, from its salt; `None` of content for who opens manifests only.
+    pub fn object_key(&self, kind: ObjectKind, salt: &[u8; SALT_BYTES]) -> Option<Zeroizing<[u8; KEY_BYTES]>> {
+        let branch = match (kind, &self.content) {
+            (ObjectKind::Manifest | ObjectKind::Checkpoint, _) => &self.manifest,
+            (ObjectKind::Map, Some(content)) => &content.map,
+            (ObjectKind::Pack, Some(content)) => &content.pack,
+            (ObjectKind::Map | ObjectKind::Pack, None) => return None,
         };
         let info = [b"dualsync-block/1 object ".as_slice(), &[kind as u8]].concat();
-        derive(salt, &**branch, &info)
+        Some(derive(salt, &**branch, &info))
     }
 
     /// The key that seals another key into a slot, from the slot's salt.
-    pub fn slot_key(&self, salt: &[u8; SALT_BYTES]) -> Zeroizing<[u8; KEY_BYTES]> {
-        derive(salt, &*self.slot, b"dualsync-block/1 previous key")
+    pub fn slot_key(&self, salt: &[u8; SALT_BYTES]) -> Option<Zeroizing<[u8; KEY_BYTES]>> {
+        self.content.as_ref().map(|content| derive(salt, &*content.slot, b"dualsync-block/1 previous key"))
     }
 
     fn mac_key(&self) -> hmac::Key {
@@ -229,7 +262,7 @@ impl std::fmt::Debug for KeyTree {
     }
 }
 
-fn derive(salt: &[u8], secret: &[u8], info: &[u8]) -> Zeroizing<[u8; KEY_BYTES]> {
+pub(crate) fn derive(salt: &[u8], secret: &[u8], info: &[u8]) -> Zeroizing<[u8; KEY_BYTES]> {
     let mut out = Zeroizing::new([0; KEY_BYTES]);
     Salt::new(HKDF_SHA256, salt)
         .extract(secret)
@@ -276,7 +309,7 @@ mod tests {
         for tree in [&tree, &other] {
             for kind in [ObjectKind::Manifest, ObjectKind::Map, ObjectKind::Pack, ObjectKind::Checkpoint] {
                 for salt in [[0; 32], [1; 32]] {
-                    assert!(seen.insert(*tree.newest().object_key(kind, &salt)));
+                    assert!(seen.insert(*tree.newest().object_key(kind, &salt).unwrap()));
                 }
             }
         }

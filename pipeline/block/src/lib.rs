@@ -5,9 +5,9 @@
 //! stand in reading order and use only what stands below them:
 //!
 //! 1. [`program`] runs one job; [`trouble`] sorts what went wrong.
-//! 2. The verbs: [`mod@init`], [`rotate`], [`mod@backup`], [`mod@restore`], [`mod@facts`] and [`files`] through [`view`],
+//! 2. The verbs: [`mod@init`], [`rotate`], [`admit`], [`mod@backup`], [`mod@restore`], [`mod@facts`] and [`files`] through [`view`],
 //!    [`mod@prune`], [`evidence`], [`mod@check`], [`mod@list`], [`mod@probe`].
-//! 3. What is stored, read back: [`reading`], [`image`], [`records`], [`history`], [`heartbeat`], [`points`], [`marks`], [`repository`], [`unlock`], [`slot`].
+//! 3. What is stored, read back: [`reading`], [`image`], [`records`], [`history`], [`heartbeat`], [`points`], [`marks`], [`repository`], [`unlock`], [`slot`], [`wrap`], [`keyfile`], [`secret`].
 //! 4. The objects: [`manifest`], [`checkpoint`], [`maps`], [`pagetable`], [`page`], [`pack`], [`document`].
 //! 5. The bytes: [`seal`], [`keys`], [`codec`], [`digest`], [`format`](mod@format).
 //!
@@ -19,6 +19,8 @@ pub mod program;
 pub mod init;
 
 pub mod rotate;
+
+pub mod admit;
 
 pub mod backup;
 
@@ -68,7 +70,11 @@ pub mod unlock;
 
 pub mod slot;
 
+pub mod wrap;
+
 pub mod keyfile;
+
+pub mod secret;
 
 pub mod cache;
 

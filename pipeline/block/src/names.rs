@@ -64,6 +64,11 @@ pub fn key_slot_copy(id: KeyId) -> Key {
     key(format!("{KEYS}{id}{COPY_SUFFIX}"))
 }
 
+/// The id in the name of a slot; `None` for a second copy, and for what is no slot.
+pub fn parse_key_slot(key: &str) -> Option<KeyId> {
+    KeyId::from_text(key.strip_prefix(KEYS)?.strip_suffix(".json")?)
+}
+
 /// Key of a `recover.py` that is newer than the repository.
 pub fn recover(sha256: &Sha256) -> Key {
     key(format!("recover-{sha256}.py"))

@@ -16,6 +16,7 @@ use dualsync_model::secret::SecretRef;
 use dualsync_model::time::Timestamp;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _};
 
+use crate::admit::{self, AdmitError};
 use crate::backup::{BackupError, Settings, backup};
 use crate::check::{Access, check};
 use crate::events::Events;
@@ -26,12 +27,13 @@ use crate::keyfile::{self, KeyFileError};
 use crate::list::list;
 use crate::probe::probe;
 use crate::prune::prune_and_lock;
-use crate::repository::Repository;
+use crate::repository::{Repository, RepositoryError};
 use crate::restore::{RestoreError, restore};
 use crate::rotate::{self, RotateError, key_at_hand};
+use crate::secret::Secret;
 use crate::tree::{restore_tree, tell_facts};
 use crate::trouble::Trouble;
-use crate::unlock::unlock;
+use crate::unlock::unlock_with;
 
 /// Longest job line.
 const JOB_BYTES_MAX: u64 = 1 << 20;
@@ -88,7 +90,11 @@ async fn job(verb: &str, input: &mut (dyn AsyncBufRead + Unpin + Send), events: 
 /// How long the store may keep the job waiting: not long where a person waits for the answer.
 fn patience(task: &Task) -> Patience {
     match task {
-        Task::Init(_) | Task::List(_) | Task::Probe(_) | Task::Evidence(EvidenceTask::List { .. }) => Patience::brief(),
+        Task::Init(_)
+        | Task::List(_)
+        | Task::Probe(_)
+        | Task::Evidence(EvidenceTask::List { .. })
+        | Task::Keys(KeysTask::List {}) => Patience::brief(),
         _ => Patience::default(),
     }
 }
@@ -109,7 +115,11 @@ async fn opened(
         }
         (key, _) => key?,
     };
-    let repository = Arc::new(Repository::open(Arc::clone(store), &job.target.name, &key, &job.state).await?);
+    let repository = Arc::new(Repository::open_with(Arc::clone(store), &job.target.name, &key, &job.state).await?);
+    let needs_content = matches!(job.task, Task::Backup(_) | Task::Restore(_) | Task::Facts(_));
+    if let (true, Secret::Retention(retention)) = (needs_content, &key) {
+        return Err(RepositoryError::ManifestsOnly { slot: retention.slot }.into());
+    }
     if matches!(job.task, Task::Backup(_) | Task::Prune(_) | Task::Evidence(EvidenceTask::Put { .. })) {
         repository.require_newest_key().await?;
     }
@@ -154,7 +164,18 @@ async fn key_slots(
     events: &Events,
 ) -> Result<Summary, Trouble> {
     let slots = match task {
-        KeysTask::List {} => rotate::lines(&unlock(&**store, &keyfile::read(reference).await?).await?),
+        KeysTask::List {} => {
+            let unlocked = unlock_with(&**store, &keyfile::read_any(reference).await?).await?;
+            [rotate::lines(&unlocked), admit::lines(&**store, &unlocked).await?].concat()
+        }
+        KeysTask::Add { new } => {
+            let secret = key_at_hand(&**store, reference, events).await?;
+            vec![admit::add(&**store, &secret, new, now).await?]
+        }
+        KeysTask::Remove { id } => {
+            let secret = key_at_hand(&**store, reference, events).await?;
+            vec![admit::remove(&**store, &secret, id).await?]
+        }
         KeysTask::Rotate { to } => {
             let rotated = rotate::rotate(store, reference, to.as_deref(), now).await?;
             let mut lines = rotate::lines(&rotated.unlocked);
@@ -284,6 +305,21 @@ fn peak_memory_bytes() -> u64 {
 impl From<KeyFileError> for Trouble {
     fn from(error: KeyFileError) -> Self {
         Self::new(Exit::Usage, "usage", &error).with_hint("correct the target's `key`, or run `dualsync init`")
+    }
+}
+
+impl From<AdmitError> for Trouble {
+    fn from(error: AdmitError) -> Self {
+        match error {
+            AdmitError::Repository(error) => error.into(),
+            AdmitError::Key(error) => error.into(),
+            AdmitError::Store(error) => error.into(),
+            AdmitError::Random(_) => Self::new(Exit::Failed, "internal", &error),
+            AdmitError::Argon(_) | AdmitError::Short => Self::new(Exit::Usage, "usage", &error),
+            AdmitError::NoSuch(_) | AdmitError::Needed { .. } => {
+                Self::new(Exit::Usage, "usage", &error).with_hint("`dualsync keys list` shows the slots")
+            }
+        }
     }
 }
 

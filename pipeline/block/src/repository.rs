@@ -18,7 +18,8 @@ use crate::document;
 use crate::fetch::{ObjectError, Problem};
 use crate::format::VERSION;
 use crate::keys::{KeyId, KeyTree, RepositoryKey};
-use crate::unlock::{Unlocked, successor, unlock};
+use crate::secret::Secret;
+use crate::unlock::{Unlocked, successor, unlock, unlock_with};
 
 /// What `repo.json` says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +64,26 @@ pub enum RepositoryError {
         key_id: KeyId,
         /// The key that came in its place.
         by: KeyId,
+        /// The store, in words.
+        place: String,
+    },
+    /// No slot opens with it.
+    #[error("no slot of the repository at {place} opens with this passphrase or slot key")]
+    NoSlot {
+        /// The store, in words.
+        place: String,
+    },
+    /// A retention key, and the repository key is needed.
+    #[error("the retention key {slot} opens manifests only: this needs the repository key")]
+    ManifestsOnly {
+        /// Its slot.
+        slot: KeyId,
+    },
+    /// A retention key whose slot is gone.
+    #[error("the retention key {slot} is no key of the repository at {place}, or was removed")]
+    Removed {
+        /// Its slot.
+        slot: KeyId,
         /// The store, in words.
         place: String,
     },
@@ -124,6 +145,26 @@ impl Repository {
         state: &Path,
     ) -> Result<Self, RepositoryError> {
         let unlocked = unlock(&*store, key).await?;
+        Self::of(store, target, unlocked, state).await
+    }
+
+    /// The same with whatever a key file holds.
+    pub async fn open_with(
+        store: Arc<dyn Store>,
+        target: &str,
+        secret: &Secret,
+        state: &Path,
+    ) -> Result<Self, RepositoryError> {
+        let unlocked = unlock_with(&*store, secret).await?;
+        Self::of(store, target, unlocked, state).await
+    }
+
+    async fn of(
+        store: Arc<dyn Store>,
+        target: &str,
+        unlocked: Unlocked,
+        state: &Path,
+    ) -> Result<Self, RepositoryError> {
         if let Some(slot) = unlocked.lost_slot() {
             let absent = store.get(&slot).await.err();
             return Err(RepositoryError::Damaged(ObjectError::new(

@@ -30,6 +30,7 @@ use crate::keys::{KeyId, KeyTree, RepositoryKey};
 use crate::names;
 use crate::repository::RepositoryError;
 use crate::seal::{NoRandomness, random_bytes};
+use crate::secret::Secret;
 use crate::slot::{self, KeySlot};
 use crate::unlock::{ROTATIONS_MAX, Unlocked, successor, unlock};
 
@@ -106,20 +107,17 @@ impl Place {
 }
 
 /// The key at hand, or the one that an unfinished rotation left beside it, when the store knows that one already.
-pub async fn key_at_hand(
-    store: &dyn Store,
-    reference: &SecretRef,
-    events: &Events,
-) -> Result<RepositoryKey, KeyFileError> {
-    let key = keyfile::read(reference).await?;
-    let Ok(Some(draft)) = keyfile::read_draft(reference).await else { return Ok(key) };
+pub async fn key_at_hand(store: &dyn Store, reference: &SecretRef, events: &Events) -> Result<Secret, KeyFileError> {
+    let secret = keyfile::read_any(reference).await?;
+    let Secret::Raw(key) = &secret else { return Ok(secret) };
+    let Ok(Some(draft)) = keyfile::read_draft(reference).await else { return Ok(secret) };
     match unlock(store, &draft).await {
         Ok(unlocked) if unlocked.keys.of(key.id()).is_some() => {
             let message = "a rotation of the key was cut off: its new key is used; `dualsync keys rotate` finishes it";
             events.warn("rotation_unfinished", message.to_owned());
-            Ok(draft)
+            Ok(Secret::Raw(draft))
         }
-        _ => Ok(key),
+        _ => Ok(secret),
     }
 }
 

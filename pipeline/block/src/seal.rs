@@ -51,6 +51,9 @@ pub enum OpenError {
     /// Sealed with another key.
     #[error("sealed with key {0}, not with the key at hand")]
     WrongKey(KeyId),
+    /// Content, and only manifests can be opened.
+    #[error("sealed with key {0}, of which the retention key at hand opens manifests only")]
+    ManifestsOnly(KeyId),
     /// Sealed for another repository.
     #[error("belongs to repository {0}, not to this one")]
     OtherRepository(RepositoryId),
@@ -90,7 +93,7 @@ impl OpenError {
     pub const fn kind(self) -> &'static str {
         match self {
             Self::UnknownVersion(_) | Self::UnknownSuite(_) | Self::UnknownEpoch(_) => "unknown_version",
-            Self::WrongKey(_) => "wrong_key",
+            Self::WrongKey(_) | Self::ManifestsOnly(_) => "wrong_key",
             Self::Truncated => "truncated",
             _ => "forged",
         }
@@ -140,9 +143,9 @@ impl RecordHead {
     }
 }
 
-fn cipher(keys: &Branches, kind: ObjectKind, salt: &[u8; SALT_BYTES]) -> Aes256Gcm {
-    let key: Zeroizing<_> = keys.object_key(kind, salt);
-    Aes256Gcm::new((&*key).into())
+fn cipher(keys: &Branches, kind: ObjectKind, salt: &[u8; SALT_BYTES]) -> Option<Aes256Gcm> {
+    let key: Zeroizing<_> = keys.object_key(kind, salt)?;
+    Some(Aes256Gcm::new((&*key).into()))
 }
 
 fn nonce(number: u32) -> [u8; NONCE_BYTES] {
@@ -165,6 +168,9 @@ pub struct ObjectSealer {
 
 impl ObjectSealer {
     /// Begins an object with a fresh salt; `binding` is further associated data of every record.
+    ///
+    /// # Panics
+    /// For content under a retention key: jobs that store content are refused with one.
     pub fn create(keys: &KeyTree, kind: ObjectKind, binding: Vec<u8>) -> Result<Self, NoRandomness> {
         let salt = random_bytes()?;
         let mut clear = [0; header::BYTES];
@@ -176,7 +182,8 @@ impl ObjectSealer {
         clear[header::KEY_ID_AT..header::REPOSITORY_AT].copy_from_slice(&keys.key_id().0);
         clear[header::REPOSITORY_AT..header::SALT_AT].copy_from_slice(&keys.repository().0);
         clear[header::SALT_AT..].copy_from_slice(&salt);
-        Ok(Self { header: clear, binding, cipher: cipher(keys.newest(), kind, &salt), next: 0 })
+        let cipher = cipher(keys.newest(), kind, &salt).expect("a job that stores content is refused without its keys");
+        Ok(Self { header: clear, binding, cipher, next: 0 })
     }
 
     /// The header that the object begins with.
@@ -238,16 +245,17 @@ impl ObjectOpener {
         let branches = check_header(keys, kind, &clear)?;
         let mut salt = [0; SALT_BYTES];
         salt.copy_from_slice(&clear[header::SALT_AT..]);
-        Ok(Self { header: clear, binding, cipher: cipher(branches, kind, &salt) })
+        let cipher = cipher(branches, kind, &salt).ok_or(OpenError::ManifestsOnly(branches.key_id()))?;
+        Ok(Self { header: clear, binding, cipher })
     }
 
     /// The openers of an object of this repository whose salt is known from an authentic place, and
     /// whose key is not: one for each key, the newest first. The tag tells which one is right.
     pub fn from_salt(keys: &KeyTree, kind: ObjectKind, salt: [u8; SALT_BYTES]) -> Vec<Self> {
-        keys.all().map(|branches| Self::of_key(branches, keys.repository(), kind, salt)).collect()
+        keys.all().filter_map(|branches| Self::of_key(branches, keys.repository(), kind, salt)).collect()
     }
 
-    fn of_key(keys: &Branches, repository: RepositoryId, kind: ObjectKind, salt: [u8; SALT_BYTES]) -> Self {
+    fn of_key(keys: &Branches, repository: RepositoryId, kind: ObjectKind, salt: [u8; SALT_BYTES]) -> Option<Self> {
         let mut clear = [0; header::BYTES];
         clear[..header::VERSION_AT].copy_from_slice(&MAGIC);
         clear[header::VERSION_AT..header::SUITE_AT].copy_from_slice(&VERSION.to_le_bytes());
@@ -256,7 +264,7 @@ impl ObjectOpener {
         clear[header::KEY_ID_AT..header::REPOSITORY_AT].copy_from_slice(&keys.key_id().0);
         clear[header::REPOSITORY_AT..header::SALT_AT].copy_from_slice(&repository.0);
         clear[header::SALT_AT..].copy_from_slice(&salt);
-        Self { header: clear, binding: Vec::new(), cipher: cipher(keys, kind, &salt) }
+        Some(Self { header: clear, binding: Vec::new(), cipher: cipher(keys, kind, &salt)? })
     }
 
     /// The salt in the header.
@@ -391,7 +399,7 @@ mod tests {
         let mut salt = [0; SALT_BYTES];
         salt.copy_from_slice(&bytes[header::SALT_AT..header::BYTES]);
         let key = LessSafeKey::new(
-            UnboundKey::new(&AES_256_GCM, &*keys().newest().object_key(ObjectKind::Pack, &salt)).unwrap(),
+            UnboundKey::new(&AES_256_GCM, &*keys().newest().object_key(ObjectKind::Pack, &salt).unwrap()).unwrap(),
         );
         let second = &bytes[header::BYTES + record::OVERHEAD_BYTES + 5..];
         let aad = [&bytes[..header::SALT_AT], &second[..record::HEADER_BYTES], b"bound"].concat();

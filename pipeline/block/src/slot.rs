@@ -18,11 +18,19 @@ use crate::format::{EPOCH_REPOSITORY, KEY_BYTES, NONCE_BYTES, SALT_BYTES, TAG_BY
 use crate::keys::{Branches, KeyId, KeyTree, MacKey, RepositoryId, RepositoryKey};
 use crate::names;
 use crate::seal::{NoRandomness, OpenError, random_bytes};
+use crate::wrap::Wrap;
 
 /// A slot whose key is the first one of the repository.
 pub const RAW: &str = "raw";
 /// A slot whose key came in the place of another.
 pub const ROTATED: &str = "rotated";
+
+/// A slot in which a key is wrapped under a passphrase.
+pub const PASSPHRASE: &str = "passphrase";
+/// A slot in which a key is wrapped under a key of a file.
+pub const WRAPPED: &str = "wrapped";
+/// A slot that registers a retention key.
+pub const RETENTION: &str = "retention";
 
 /// Salt, sealed key and tag, one after the other.
 const SEALED_BYTES: usize = SALT_BYTES + KEY_BYTES + TAG_BYTES;
@@ -32,9 +40,9 @@ const SEALED_BYTES: usize = SALT_BYTES + KEY_BYTES + TAG_BYTES;
 pub struct KeySlot {
     /// [`VERSION`].
     pub version: u16,
-    /// [`RAW`] or [`ROTATED`]; `retention` and `passphrase` are reserved.
+    /// [`RAW`], [`ROTATED`], [`PASSPHRASE`], [`WRAPPED`] or [`RETENTION`].
     pub kind: String,
-    /// The key.
+    /// The key: the slot's own, or of the last three kinds the one that was the newest when it was made.
     pub key_id: String,
     /// The repository.
     pub repository: String,
@@ -46,6 +54,9 @@ pub struct KeySlot {
     /// The key that was used before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<Previous>,
+    /// The key inside, of kinds passphrase and wrapped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wrap: Option<Wrap>,
     /// SHA-256 of the `recover.py` that follows rotations, where the repository's own does not; it lies at
     /// `recover-<sha256>.py`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -87,6 +98,16 @@ impl KeySlot {
         Ok(Self { created_at: Some(now.whole_second()), previous: Some(previous), recover_sha256, ..slot })
     }
 
+    /// A slot of one of the kinds that can be removed.
+    pub fn removable(kind: &str, keys: &KeyTree, now: Timestamp, wrap: Option<Wrap>) -> Self {
+        Self { created_at: Some(now.whole_second()), wrap, ..Self::of(kind, keys.newest(), keys.repository()) }
+    }
+
+    /// Whether it can be taken away: of the other kinds the repository itself hangs on the slot.
+    pub fn is_removable(&self) -> bool {
+        [PASSPHRASE, WRAPPED, RETENTION].contains(&self.kind.as_str())
+    }
+
     fn of(kind: &str, keys: &Branches, repository: RepositoryId) -> Self {
         Self {
             version: VERSION,
@@ -96,6 +117,7 @@ impl KeySlot {
             epoch: EPOCH_REPOSITORY,
             created_at: None,
             previous: None,
+            wrap: None,
             recover_sha256: None,
         }
     }
@@ -143,8 +165,8 @@ fn announcement(repository: RepositoryId, old: KeyId, new: KeyId) -> Vec<u8> {
     [b"dualsync-block/1 rotated\0".as_slice(), &repository.0, &new.0, &old.0].concat()
 }
 
-fn cipher(keys: &Branches, salt: &[u8; SALT_BYTES]) -> Aes256Gcm {
-    Aes256Gcm::new((&*keys.slot_key(salt)).into())
+fn cipher(keys: &Branches, salt: &[u8; SALT_BYTES]) -> Option<Aes256Gcm> {
+    Some(Aes256Gcm::new((&*keys.slot_key(salt)?).into()))
 }
 
 /// The salt makes the key, which so seals one text only: the nonce may be zero.
@@ -153,6 +175,7 @@ fn seal(keys: &Branches, repository: RepositoryId, old: &RepositoryKey) -> Resul
     let mut body = Zeroizing::new(*old.bytes());
     let bound = announcement(repository, old.id(), keys.key_id());
     let tag = cipher(keys, &salt)
+        .expect("the key was drawn a moment ago")
         .encrypt_inout_detached(&[0; NONCE_BYTES].into(), &bound, (&mut body[..]).into())
         .expect("AES-GCM seals up to 64 GiB");
     Ok(to_hex(&[&salt[..], &body[..], &tag[..]].concat()))
@@ -165,7 +188,7 @@ fn open(keys: &Branches, repository: RepositoryId, old: KeyId, sealed: &str) -> 
     let tag: [u8; TAG_BYTES] = tag.try_into().ok()?;
     let mut key = Zeroizing::new(*body);
     let bound = announcement(repository, old, keys.key_id());
-    cipher(keys, salt)
+    cipher(keys, salt)?
         .decrypt_inout_detached(&[0; NONCE_BYTES].into(), &bound, (&mut key[..]).into(), &tag.into())
         .ok()?;
     Some(RepositoryKey::new(*key))

@@ -84,6 +84,12 @@ impl From<RepositoryError> for Trouble {
                 "put the new key in the place of this one: it is where the key was rotated, and on the sheet made then; \
                  `dualsync keys rotate` there finishes what was cut off",
             ),
+            RepositoryError::NoSlot { .. } => Self::new(Exit::WrongKey, "wrong_key", &error)
+                .with_hint("`dualsync keys list` shows the slots, where the repository key is"),
+            RepositoryError::ManifestsOnly { .. } => Self::new(Exit::WrongKey, "wrong_key", &error)
+                .with_hint("list, prune, undelete and check work with it; everything else runs where the repository key is"),
+            RepositoryError::Removed { .. } => Self::new(Exit::WrongKey, "wrong_key", &error)
+                .with_hint("`dualsync keys add --retention FILE` makes another one, where the repository key is"),
             RepositoryError::UnknownVersion { .. } => {
                 Self::new(Exit::Failed, "unknown_version", &error).with_hint("use a newer dualsync")
             }
@@ -102,7 +108,9 @@ impl From<ObjectError> for Trouble {
             Problem::Open(OpenError::UnknownVersion(_) | OpenError::UnknownSuite(_) | OpenError::UnknownEpoch(_)) => {
                 return Self::new(Exit::Failed, "unknown_version", &error).with_hint("use a newer dualsync");
             }
-            Problem::Open(OpenError::WrongKey(_)) => return Self::new(Exit::WrongKey, "wrong_key", &error),
+            Problem::Open(OpenError::WrongKey(_) | OpenError::ManifestsOnly(_)) => {
+                return Self::new(Exit::WrongKey, "wrong_key", &error);
+            }
             _ if error.is_damage() => return Self::new(Exit::Damaged, "damaged", &error),
             _ => {}
         }

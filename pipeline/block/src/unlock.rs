@@ -12,13 +12,17 @@ use crate::digest::Sha256;
 use crate::document::Unproven;
 use crate::fetch::{ObjectError, Problem};
 use crate::format::{BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, DOCUMENT_BYTES_MAX, VERSION};
-use crate::keys::{KeyId, KeyTree, RepositoryId, RepositoryKey};
+use crate::keys::{Branches, KeyId, KeyTree, RepositoryId, RepositoryKey};
 use crate::names;
 use crate::repository::{RepoInfo, RepositoryError};
+use crate::secret::{Retention, Secret};
 use crate::slot::{self, KeySlot};
+use crate::wrap::{Bound, Opener};
 
 /// A repository rotates its key at most so often; a reader walks no further.
 pub const ROTATIONS_MAX: usize = 64;
+/// A passphrase is tried with so many slots: each takes the memory and the time that it asks for.
+const TRIES_MAX: usize = 8;
 
 /// What a key opened.
 #[derive(Debug)]
@@ -56,28 +60,15 @@ impl Unlocked {
 
 /// Opens the repository in `store` with the key at hand.
 pub async fn unlock(store: &dyn Store, key: &RepositoryKey) -> Result<Unlocked, RepositoryError> {
-    let repo_key = names::fixed(names::REPO);
-    let place = store.describe();
-    let bytes = match store.get(&repo_key).await {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Err(RepositoryError::Missing { place }),
-        other => other?,
-    };
+    let ((_, id), bytes) = describe(store).await?;
     let unproven = Unproven::parse(&bytes).map_err(damaged_repo)?;
-    let claimed: RepoInfo = unproven.claim().map_err(damaged_repo)?;
-    if claimed.version != VERSION {
-        return Err(RepositoryError::UnknownVersion { place, version: claimed.version });
-    }
-    let id = RepositoryId::from_text(&claimed.id).ok_or_else(|| damaged_repo(Problem::Digest))?;
     let mut walk = Walk { store, id, keys: KeyTree::new(key, id), slots: Vec::new(), fetched: bytes.len() as u64 };
     let mut proved = unproven.prove::<RepoInfo>(&walk.keys.oldest().own_mac_key(), names::REPO);
     while walk.step(proved.is_ok()).await? {
         proved = unproven.prove(&walk.keys.oldest().own_mac_key(), names::REPO);
     }
     let info = proved.map_err(damaged_repo)?;
-    let fits = info.block_bytes.is_power_of_two() && (BLOCK_BYTES_MIN..=BLOCK_BYTES_MAX).contains(&info.block_bytes);
-    if !fits {
-        return Err(damaged_repo(Problem::TooLong));
-    }
+    check_block_bytes(&info)?;
     let Walk { keys, slots, fetched, .. } = walk;
     Ok(Unlocked { keys, slots, info, repo_sha256: Sha256::of(&bytes), fetched_bytes: fetched })
 }
@@ -100,7 +91,7 @@ impl Walk<'_> {
     /// whether the key is another one or `repo.json` was changed.
     async fn step(&mut self, is_first: bool) -> Result<bool, RepositoryError> {
         let id = self.keys.oldest().key_id();
-        let slot = match (self.slot(id).await?, is_first) {
+        let slot = match (slot_of(self.store, self.keys.oldest(), &mut self.fetched).await?, is_first) {
             (Ok(slot), _) => slot,
             (Err(_), true) => return Ok(false),
             (Err(_), false) if self.slots.is_empty() => {
@@ -122,31 +113,132 @@ impl Walk<'_> {
             _ => Ok(false),
         }
     }
+}
 
-    /// The slot of a key, from its first place or its second; what the store says when it is in neither.
-    async fn slot(&mut self, id: KeyId) -> Result<Result<KeySlot, StoreError>, RepositoryError> {
-        let mac = self.keys.oldest().own_mac_key();
-        let mut wrong = None;
-        let mut absent = None;
-        for place in [names::key_slot(id), names::key_slot_copy(id)] {
-            let bytes = match self.store.get(&place).await {
-                Err(error) if error.kind() == ErrorKind::NotFound => {
-                    absent = Some(error);
-                    continue;
-                }
-                other => other?,
-            };
-            self.fetched += bytes.len() as u64;
-            match KeySlot::prove(&bytes, &place, &mac) {
-                Ok(slot) => return Ok(Ok(slot)),
-                Err(error) => wrong = Some(error),
+/// The slot of a key, from its first place or its second; what the store says when it is in neither.
+async fn slot_of(
+    store: &dyn Store,
+    keys: &Branches,
+    fetched: &mut u64,
+) -> Result<Result<KeySlot, StoreError>, RepositoryError> {
+    let (id, mac) = (keys.key_id(), keys.own_mac_key());
+    let mut wrong = None;
+    let mut absent = None;
+    for place in [names::key_slot(id), names::key_slot_copy(id)] {
+        let bytes = match store.get(&place).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                absent = Some(error);
+                continue;
             }
-        }
-        match (wrong, absent) {
-            (None, Some(absent)) => Ok(Err(absent)),
-            (wrong, _) => Err(RepositoryError::Damaged(wrong.expect("two places were looked at"))),
+            other => other?,
+        };
+        *fetched += bytes.len() as u64;
+        match KeySlot::prove(&bytes, &place, &mac) {
+            Ok(slot) => return Ok(Ok(slot)),
+            Err(error) => wrong = Some(error),
         }
     }
+    match (wrong, absent) {
+        (None, Some(absent)) => Ok(Err(absent)),
+        (wrong, _) => Err(RepositoryError::Damaged(wrong.expect("two places were looked at"))),
+    }
+}
+
+/// Opens the repository with whatever a key file holds.
+pub async fn unlock_with(store: &dyn Store, secret: &Secret) -> Result<Unlocked, RepositoryError> {
+    match secret {
+        Secret::Retention(retention) => unlock_manifests(store, retention).await,
+        other => unlock(store, &repository_key(store, other).await?).await,
+    }
+}
+
+/// The repository key that a secret is or leads to; that of a retention key nobody can have.
+pub async fn repository_key(store: &dyn Store, secret: &Secret) -> Result<RepositoryKey, RepositoryError> {
+    let opener = match secret {
+        Secret::Raw(key) => return Ok(key.clone()),
+        Secret::Retention(retention) => return Err(RepositoryError::ManifestsOnly { slot: retention.slot }),
+        Secret::Passphrase(words) => Opener::Passphrase(words),
+        Secret::Slot(key) => Opener::Key(key),
+    };
+    let (repo, _) = describe(store).await?;
+    let mut tries = 0;
+    // The newest first: an older one may hold a key from before a rotation.
+    let mut slots = removable(store).await?;
+    slots.sort_by_key(|(_, slot)| std::cmp::Reverse(slot.created_at));
+    for (id, slot) in slots {
+        let (Some(wrap), Some(key)) = (&slot.wrap, KeyId::from_text(&slot.key_id)) else { continue };
+        if tries == TRIES_MAX {
+            break;
+        }
+        tries += usize::from(wrap.argon2id.is_some());
+        match wrap.open(opener, Bound { repository: repo.1, slot: id, key }) {
+            Ok(Some(key)) => return Ok(key),
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, slot = %id, "a key slot is passed over"),
+        }
+    }
+    Err(RepositoryError::NoSlot { place: store.describe() })
+}
+
+/// Every slot that can be removed, with its id, as it claims to be.
+pub async fn removable(store: &dyn Store) -> Result<Vec<(KeyId, KeySlot)>, StoreError> {
+    let mut slots = Vec::new();
+    for ObjectInfo { key, size, .. } in store.list(names::KEYS, None).await? {
+        let Some(id) = names::parse_key_slot(key.as_str()).filter(|_| size <= DOCUMENT_BYTES_MAX) else { continue };
+        let bytes = match store.get(&key).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            other => other?,
+        };
+        let slot = Unproven::parse(&bytes).and_then(|slot| slot.claim::<KeySlot>());
+        slots.extend(slot.ok().filter(KeySlot::is_removable).map(|slot| (id, slot)));
+    }
+    Ok(slots)
+}
+
+/// What `repo.json` claims, and its bytes.
+async fn describe(store: &dyn Store) -> Result<((RepoInfo, RepositoryId), Bytes), RepositoryError> {
+    let place = store.describe();
+    let bytes = match store.get(&names::fixed(names::REPO)).await {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Err(RepositoryError::Missing { place }),
+        other => other?,
+    };
+    let claimed: RepoInfo = Unproven::parse(&bytes).and_then(|text| text.claim()).map_err(damaged_repo)?;
+    if claimed.version != VERSION {
+        return Err(RepositoryError::UnknownVersion { place, version: claimed.version });
+    }
+    let id = RepositoryId::from_text(&claimed.id).ok_or_else(|| damaged_repo(Problem::Digest))?;
+    Ok(((claimed, id), bytes))
+}
+
+/// Opens it for who deletes: no key leads to another, all of them are in the file.
+async fn unlock_manifests(store: &dyn Store, retention: &Retention) -> Result<Unlocked, RepositoryError> {
+    let ((_, id), bytes) = describe(store).await?;
+    let keys = KeyTree::of_retention(retention).filter(|_| id == retention.repository);
+    let removed = || RepositoryError::Removed { slot: retention.slot, place: store.describe() };
+    let keys = keys.ok_or_else(removed)?;
+    let proved = Unproven::parse(&bytes).and_then(|text| text.prove(&keys.oldest().own_mac_key(), names::REPO));
+    let info: RepoInfo = proved.map_err(damaged_repo)?;
+    check_block_bytes(&info)?;
+    let place = names::key_slot(retention.slot);
+    let registered = match store.get(&place).await {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Err(removed()),
+        other => other?,
+    };
+    let registered = KeySlot::prove(&registered, &place, &keys.mac_key()).map_err(RepositoryError::Damaged)?;
+    if registered.kind != slot::RETENTION {
+        return Err(removed());
+    }
+    let mut unlocked =
+        Unlocked { keys, slots: Vec::new(), info, repo_sha256: Sha256::of(&bytes), fetched_bytes: bytes.len() as u64 };
+    for keys in unlocked.keys.clone().all() {
+        unlocked.slots.extend(slot_of(store, keys, &mut unlocked.fetched_bytes).await?.ok());
+    }
+    Ok(unlocked)
+}
+
+fn check_block_bytes(info: &RepoInfo) -> Result<(), RepositoryError> {
+    let fits = info.block_bytes.is_power_of_two() && (BLOCK_BYTES_MIN..=BLOCK_BYTES_MAX).contains(&info.block_bytes);
+    if fits { Ok(()) } else { Err(damaged_repo(Problem::TooLong)) }
 }
 
 /// A key that came in the place of the newest of `keys`, as its slot says and a holder of theirs announced; of

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::secret::SecretRef;
 use crate::time::Timestamp;
 
 /// The task of `keys`.
@@ -18,14 +19,48 @@ pub enum KeysTask {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         to: Option<PathBuf>,
     },
+    /// Makes one more way in (block path).
+    Add {
+        /// Which.
+        new: NewKey,
+    },
+    /// Takes one away (block path).
+    Remove {
+        /// Id of its slot.
+        id: String,
+    },
+}
+
+/// One more way into a repository.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum NewKey {
+    /// A passphrase, hashed with Argon2id.
+    Passphrase {
+        /// Where the words are.
+        from: SecretRef,
+        /// Memory of Argon2id in MiB, 64 to 1024; 256 when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        memory_mib: Option<u32>,
+    },
+    /// A key of its own, which can be removed again.
+    KeyFile {
+        /// A new file for it.
+        to: PathBuf,
+    },
+    /// What a deleter needs: it opens manifests and no content.
+    Retention {
+        /// A new file for it.
+        to: PathBuf,
+    },
 }
 
 /// One key of a repository.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeySlot {
-    /// Its name: a key id (block path) or an age recipient (archive path).
+    /// Its name: a key id or the id of a slot (block path) or an age recipient (archive path).
     pub id: String,
-    /// A fixed word: `raw` or `rotated` (block path), `identity` or `recipient` (archive path).
+    /// A fixed word: `raw`, `rotated`, `passphrase`, `wrapped` or `retention` (block path), `identity` or `recipient` (archive path).
     pub kind: String,
     /// What it opens, in words.
     pub opens: String,

@@ -10,8 +10,8 @@ use serde::Serialize;
 
 use crate::app::App;
 use crate::args::RotateArgs;
-use crate::commands::keys::{hand_out, known};
-use crate::exit::{Ending, UsageError, judge_writer, with_causes};
+use crate::commands::keys::{chosen, failed, hand_out, known};
+use crate::exit::{Ending, UsageError};
 
 /// What `keys rotate --json` ends with.
 #[derive(Serialize)]
@@ -36,9 +36,7 @@ pub async fn run(app: &App<'_>, args: &RotateArgs) -> anyhow::Result<Ending> {
     }
     let heard = app.ask(target, Task::Keys(KeysTask::Rotate { to: args.to.clone() })).await;
     if let Some(error) = heard.error {
-        let (exit, hint) = judge_writer(&error);
-        let message = Some(format!("{name}: {}", with_causes(&error)));
-        return Ok(Ending { exits: vec![exit], message, details: error.tail().to_vec(), hint });
+        return Ok(failed(name, &error));
     }
     app.output.json(&Summary {
         message_type: "rotated",
@@ -58,21 +56,6 @@ pub async fn run(app: &App<'_>, args: &RotateArgs) -> anyhow::Result<Ending> {
     }
     let (all, ending) = known(app).await?;
     hand_out(app, &args.sheet, &all, ending)
-}
-
-/// The target that was named; where there is only one that could be meant, that one.
-fn chosen<'a>(app: &'a App<'_>, name: Option<&str>) -> Result<&'a TargetSettings, UsageError> {
-    let targets = &app.settings.targets;
-    let known = || targets.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-    match name {
-        Some(name) => targets.get(name).ok_or_else(|| {
-            UsageError::new(format!("there is no target '{name}'"), format!("the configuration has: {}", known()))
-        }),
-        None if targets.len() == 1 => {
-            targets.values().next().ok_or_else(|| UsageError::new("there is no target", "add one"))
-        }
-        None => Err(UsageError::new("whose key?", format!("--target NAME, one of: {}", known()))),
-    }
 }
 
 /// Refuses a key that another target uses too: the new one would not open that target's repository.

@@ -13,6 +13,8 @@ mod nights;
 
 mod rotate;
 
+mod slots;
+
 mod prune;
 
 mod undo;

@@ -233,6 +233,44 @@ fn prune_and_evidence_work_over_the_pipes_on_a_directory() {
     assert_eq!(fs::read(back.join("1/report.json")).unwrap(), b"{}");
 }
 
+#[test]
+fn a_retention_key_lists_and_prunes_over_the_pipes_and_opens_no_content() {
+    let site = Site::new();
+    let source = site.source(1, 4);
+    site.done(&json!({"verb": "init", "block_bytes": 65536}));
+    site.done(&site.backup(&source, false));
+    let to = site.path("retention.key");
+    site.done(&json!({"verb": "keys", "act": "add", "new": {"kind": "retention", "to": to}}));
+    assert_eq!(site.done(&json!({"verb": "keys", "act": "list"})).items, 2);
+    fs::rename(site.path("block.key"), site.path("raw.key")).unwrap();
+    fs::rename(&to, site.path("block.key")).unwrap();
+    for task in [
+        json!({"verb": "list"}),
+        json!({"verb": "check", "depth": "objects"}),
+        json!({"verb": "prune", "sweep": true, "grace_s": 86400}),
+        json!({"verb": "init"}),
+        json!({"verb": "keys", "act": "list"}),
+    ] {
+        site.done(&task);
+    }
+    let mut again = site.backup(&source, false);
+    again["point"] = json!("web@20261121T020000Z");
+    let rotate = json!({"verb": "keys", "act": "rotate"});
+    for (task, exit) in [
+        (again, 12),
+        (restore(&site.path("never.img"), "image"), 12),
+        (restore(&site.path("never"), "tree"), 12),
+        (json!({"verb": "facts", "point": POINT}), 12),
+        (rotate, 2),
+    ] {
+        let (code, events) = site.run(&task);
+        assert_eq!(code, exit, "{task}");
+        let Some(Event::Error(failure)) = events.last() else { panic!("{events:?}") };
+        assert!(failure.message.contains("manifests only"), "{}", failure.message);
+    }
+    assert!(!site.path("never.img").exists() && !site.path("never").exists());
+}
+
 fn packs(site: &Site) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for folder in fs::read_dir(site.path("nas/web-01/packs")).unwrap() {

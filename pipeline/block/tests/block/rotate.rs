@@ -9,6 +9,7 @@ use dualsync_block::check::{Access, check};
 use dualsync_block::keyfile;
 use dualsync_block::repository::{Repository, RepositoryError};
 use dualsync_block::rotate::{RotateError, Rotated, key_at_hand, lines, rotate};
+use dualsync_block::secret::Secret;
 use dualsync_block::trouble::Trouble;
 use dualsync_block_store::contract::{ErrorKind, Store};
 use dualsync_block_store::faulty::{Fault, FaultyStore};
@@ -105,7 +106,7 @@ async fn a_key_that_was_rotated_three_times_opens_every_night() {
 /// After a crash: the job at hand works, old points are there, a rotation finishes, and all is well.
 async fn goes_on(shop: &Workshop, first: &[u8], old: dualsync_block::keys::KeyId, what: &str) {
     let (events, told) = events();
-    let key = key_at_hand(&*shop.store, &shop.key, &events).await.unwrap();
+    let Secret::Raw(key) = key_at_hand(&*shop.store, &shop.key, &events).await.unwrap() else { panic!("the key") };
     let repository = Repository::open(Arc::clone(&shop.store), "frankfurt", &key, &shop.state()).await.unwrap();
     repository.require_newest_key().await.unwrap_or_else(|error| panic!("{what}: {error}"));
     let is_new = key.id() != old;

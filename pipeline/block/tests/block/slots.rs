@@ -1,0 +1,208 @@
+//! Further ways in: passphrases, keys of files, and the key of a deleter.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use dualsync_block::admit::{self, AdmitError};
+use dualsync_block::check::{Access, check};
+use dualsync_block::keyfile;
+use dualsync_block::list::list;
+use dualsync_block::prune::prune;
+use dualsync_block::repository::{Repository, RepositoryError};
+use dualsync_block::restore::restore;
+use dualsync_block::rotate::rotate;
+use dualsync_block::secret::Secret;
+use dualsync_block::trouble::Trouble;
+use dualsync_model::event::RetiredAction;
+use dualsync_model::job::{CheckTask, Depth};
+use dualsync_model::keys::{KeySlot, NewKey};
+use dualsync_model::outcome::Exit;
+use dualsync_model::secret::SecretRef;
+
+use crate::support::{BLOCK, Workshop, events, noise, restore_task, sweep};
+
+fn private(path: &Path, text: &str) -> SecretRef {
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+    SecretRef::File(path.to_owned())
+}
+
+async fn add(shop: &Workshop, new: &NewKey) -> Result<KeySlot, AdmitError> {
+    let secret = keyfile::read_any(&shop.key).await.unwrap();
+    admit::add(&*shop.store, &secret, new, shop.store.now()).await
+}
+
+async fn remove(shop: &Workshop, id: &str) -> Result<KeySlot, AdmitError> {
+    let secret = keyfile::read_any(&shop.key).await.unwrap();
+    admit::remove(&*shop.store, &secret, id).await
+}
+
+async fn opened(shop: &Workshop, key: &SecretRef, state: &str) -> Result<Arc<Repository>, RepositoryError> {
+    let secret = keyfile::read_any(key).await.unwrap();
+    let state = shop.folder.path().join(state);
+    Repository::open_with(Arc::clone(&shop.store), "frankfurt", &secret, &state).await.map(Arc::new)
+}
+
+/// The night through another way in, on a machine that has nothing else.
+async fn restored(shop: &Workshop, key: &SecretRef, night: u32) -> Vec<u8> {
+    let repository = opened(shop, key, "empty").await.unwrap();
+    let to = shop.folder.path().join("elsewhere.img");
+    let _ = fs::remove_file(&to);
+    let (events, _) = events();
+    assert_eq!(restore(repository, &restore_task(night, &to), &events).await.unwrap().damaged, 0);
+    fs::read(to).unwrap()
+}
+
+fn passphrase(from: SecretRef) -> NewKey {
+    NewKey::Passphrase { from, memory_mib: Some(64) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_passphrase_and_a_key_file_open_the_repository_on_an_empty_machine_until_they_are_removed() {
+    let shop = Workshop::new().await;
+    let first = noise(12 * BLOCK, 1);
+    shop.night(1, &first).await;
+    let words = private(&shop.folder.path().join("words"), "correct horse battery staple\n");
+    let by_words = add(&shop, &passphrase(words)).await.unwrap();
+    let file = shop.folder.path().join("spare.key");
+    let by_file = add(&shop, &NewKey::KeyFile { to: file.clone() }).await.unwrap();
+    assert_eq!((by_words.kind.as_str(), by_file.kind.as_str()), ("passphrase", "wrapped"));
+    assert_eq!(by_file.files, [file.display().to_string()]);
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let text = fs::read_to_string(&file).unwrap();
+    let raw = keyfile::read(&shop.key).await.unwrap();
+    assert!(text.contains("dualsync-block-slot-1:") && !text.contains(&raw.to_line()[21..]), "not the key itself");
+    let again = add(&shop, &NewKey::KeyFile { to: file.clone() }).await;
+    assert!(matches!(again, Err(AdmitError::Key(_))), "what is there stays");
+
+    let typed = private(
+        &shop.folder.path().join("typed.key"),
+        "# from the safe\ndualsync-block-passphrase-1:correct horse battery staple\n",
+    );
+    let spare = SecretRef::File(file);
+    assert!(restored(&shop, &typed, 1).await == first && restored(&shop, &spare, 1).await == first);
+    let (checked, told) = shop.check(Depth::Presence).await;
+    assert_eq!(checked.unwrap().findings, 0, "{:?}", told.findings());
+    let wrong = private(&shop.folder.path().join("wrong"), "dualsync-block-passphrase-1:correct horse battery maple\n");
+    let error = opened(&shop, &wrong, "empty").await.unwrap_err();
+    assert!(matches!(error, RepositoryError::NoSlot { .. }), "{error}");
+    assert_eq!(Trouble::from(error).exit(), Exit::WrongKey);
+
+    remove(&shop, &by_words.id).await.unwrap();
+    assert!(matches!(opened(&shop, &typed, "empty").await, Err(RepositoryError::NoSlot { .. })));
+    assert!(restored(&shop, &spare, 1).await == first, "the other one stays");
+    remove(&shop, &by_file.id).await.unwrap();
+    assert!(matches!(opened(&shop, &spare, "empty").await, Err(RepositoryError::NoSlot { .. })));
+    assert!(shop.restored(1).await == first);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_would_be_weak_or_the_last_way_in_is_refused() {
+    let shop = Workshop::new().await;
+    let at = |name: &str| shop.folder.path().join(name);
+    for (name, words) in [("short", "too short"), ("lines", "two lines of words\nare not one")] {
+        let refused = add(&shop, &passphrase(private(&at(name), words))).await;
+        assert!(matches!(refused, Err(AdmitError::Short)), "{words}");
+    }
+    let words = private(&at("words"), "correct horse battery staple");
+    for mib in [0, 63, 1025, u32::MAX] {
+        let new = NewKey::Passphrase { from: words.clone(), memory_mib: Some(mib) };
+        assert!(matches!(add(&shop, &new).await, Err(AdmitError::Argon(_))), "{mib}");
+    }
+    assert_eq!(shop.keys("keys/").len(), 1, "nothing was put");
+    let raw = keyfile::read(&shop.key).await.unwrap().id().to_string();
+    assert!(matches!(remove(&shop, &raw).await, Err(AdmitError::Needed { .. })));
+    rotate(&shop.store, &shop.key, None, shop.store.now()).await.unwrap();
+    let rotated = keyfile::read(&shop.key).await.unwrap().id().to_string();
+    for needed in [&raw, &rotated] {
+        assert!(matches!(remove(&shop, needed).await, Err(AdmitError::Needed { .. })), "{needed}");
+    }
+    for strange in ["", "../repo", "00112233445566778899aabbccddeeff"] {
+        assert!(matches!(remove(&shop, strange).await, Err(AdmitError::NoSuch(_))), "{strange}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_from_before_a_rotation_opens_what_is_older_and_says_so() {
+    let shop = Workshop::new().await;
+    let first = noise(12 * BLOCK, 1);
+    shop.night(1, &first).await;
+    let file = shop.folder.path().join("spare.key");
+    add(&shop, &NewKey::KeyFile { to: file.clone() }).await.unwrap();
+    rotate(&shop.store, &shop.key, None, shop.store.now()).await.unwrap();
+    shop.begin_night(2);
+    shop.night(2, &noise(12 * BLOCK, 2)).await;
+    let spare = SecretRef::File(file);
+    assert!(restored(&shop, &spare, 1).await == first);
+    let repository = opened(&shop, &spare, "empty").await.unwrap();
+    assert!(matches!(repository.require_newest_key().await, Err(RepositoryError::Rotated { .. })));
+    let secret = keyfile::read_any(&spare).await.unwrap();
+    let new = NewKey::KeyFile { to: shop.folder.path().join("never.key") };
+    let refused = admit::add(&*shop.store, &secret, &new, shop.store.now()).await;
+    assert!(matches!(refused, Err(AdmitError::Repository(RepositoryError::Rotated { .. }))));
+    let key = keyfile::read(&shop.key).await.unwrap();
+    let unlocked = dualsync_block::unlock::unlock(&*shop.store, &key).await.unwrap();
+    let told = admit::lines(&*shop.store, &unlocked).await.unwrap();
+    assert!(told[0].opens.contains("before a rotation"), "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retention_key_deletes_and_cannot_read() {
+    let shop = Workshop::new().await;
+    let nights: Vec<_> = (1..=3).map(|night| noise(12 * BLOCK, night)).collect();
+    for (night, bytes) in (1..).zip(&nights[..2]) {
+        shop.begin_night(night);
+        shop.night(night, bytes).await;
+    }
+    rotate(&shop.store, &shop.key, None, shop.store.now()).await.unwrap();
+    shop.begin_night(3);
+    shop.night(3, &nights[2]).await;
+    let file = shop.folder.path().join("retention.key");
+    let made = add(&shop, &NewKey::Retention { to: file.clone() }).await.unwrap();
+    assert_eq!(made.kind, "retention");
+    let retention = SecretRef::File(file.clone());
+    let held = fs::read_to_string(&file).unwrap();
+    assert_eq!(held.matches("dualsync-block-retention-1:").count(), 2, "one line a key: {held}");
+
+    let repository = opened(&shop, &retention, "pruner").await.unwrap();
+    let (lines_of, told) = events();
+    assert_eq!(list(&repository, None, &lines_of).await.unwrap().points, 3);
+    assert_eq!(told.points().len(), 3);
+    let access = Access::Opened(Arc::clone(&repository));
+    let task = CheckTask { point: None, depth: Depth::Objects, slice: None };
+    let (quiet, told) = events();
+    assert_eq!(check(&access, &task, &quiet).await.unwrap().findings, 0, "{:?}", told.findings());
+    let packs = shop.keys("packs/").len();
+    for expected in [RetiredAction::Marked, RetiredAction::Deleted] {
+        let (tell, told) = events();
+        prune(&repository, &sweep(shop.leaving(&[1])), shop.store.now(), &tell).await.unwrap();
+        assert_eq!(told.retired(), [(1, expected)]);
+        shop.pass_hours(25);
+    }
+    let (tell, _) = events();
+    prune(&repository, &sweep(Vec::new()), shop.store.now(), &tell).await.unwrap();
+    assert!(shop.keys("packs/").len() < packs, "its packs are gone too");
+
+    let to = shop.folder.path().join("never.img");
+    assert!(!repository.keys().opens_content());
+    let (tell, _) = events();
+    let restored = restore(Arc::clone(&repository), &restore_task(3, &to), &tell).await;
+    assert!(restored.map_or(true, |restored| restored.damaged == 12), "not a block of it");
+    let _ = fs::remove_file(&to);
+    let secret = keyfile::read_any(&retention).await.unwrap();
+    let refused = admit::add(&*shop.store, &secret, &NewKey::KeyFile { to }, shop.store.now()).await;
+    assert!(matches!(refused, Err(AdmitError::Repository(RepositoryError::ManifestsOnly { .. }))));
+    assert!(shop.restored(2).await == nights[1] && shop.restored(3).await == nights[2]);
+
+    // After a rotation it is outdated, and says that; removed, it is refused.
+    rotate(&shop.store, &shop.key, None, shop.store.now()).await.unwrap();
+    let outdated = opened(&shop, &retention, "pruner").await.unwrap();
+    assert!(matches!(outdated.require_newest_key().await, Err(RepositoryError::Rotated { .. })));
+    remove(&shop, &made.id).await.unwrap();
+    assert!(matches!(opened(&shop, &retention, "pruner").await, Err(RepositoryError::Removed { .. })));
+    let other = Workshop::new().await;
+    assert!(matches!(opened(&other, &retention, "pruner").await, Err(RepositoryError::Removed { .. })));
+    assert!(matches!(keyfile::read_any(&retention).await.unwrap(), Secret::Retention(_)));
+}

@@ -228,9 +228,11 @@ async fn what_a_stranger_puts_into_the_bucket_rotates_nothing() {
     let (ours, theirs) = (keyfile::read(&shop.key).await.unwrap().id(), keyfile::read(&other.key).await.unwrap().id());
     let place = format!("keys/{theirs}.json");
     let slot = other.memory.peek(&place.parse().unwrap()).unwrap();
-    let mut claimed: serde_json::Value = serde_json::from_slice(&slot).unwrap();
-    claimed["previous"]["key_id"] = serde_json::json!(ours.to_string());
-    for body in [slot.clone(), serde_json::to_vec(&claimed).unwrap().into()] {
+    let said: serde_json::Value = serde_json::from_slice(&slot).unwrap();
+    let text = String::from_utf8(slot.to_vec()).unwrap();
+    let claimed = text.replace(said["previous"]["key_id"].as_str().unwrap(), &ours.to_string());
+    assert_ne!(claimed, text);
+    for body in [slot.clone(), claimed.into()] {
         shop.memory.replace(place.parse().unwrap(), body);
         can_write(&shop).await.unwrap();
         let (_, told) = shop.check(Depth::Presence).await;

@@ -31,6 +31,7 @@ use crate::names;
 use crate::points::Census;
 use crate::repository::Repository;
 use crate::seal::OpenError;
+use crate::shadow;
 use crate::slot::KeySlot;
 use crate::trouble::Trouble;
 
@@ -112,6 +113,8 @@ struct Check<'a> {
     listed: BTreeMap<Key, ObjectInfo>,
     needed: BTreeMap<Key, Needed>,
     checked: Checked,
+    /// Told at the end.
+    findings: Vec<Finding>,
 }
 
 /// Checks the repository, or the objects of one point.
@@ -119,7 +122,15 @@ pub async fn check(access: &Access, task: &CheckTask, events: &Events) -> Result
     events.progress().phase("listing");
     let listed = access.store().list("", None).await?;
     let listed = listed.into_iter().map(|object| (object.key.clone(), object)).collect();
-    let mut check = Check { access, task, events, listed, needed: BTreeMap::new(), checked: Checked::default() };
+    let mut check = Check {
+        access,
+        task,
+        events,
+        listed,
+        needed: BTreeMap::new(),
+        checked: Checked::default(),
+        findings: Vec::new(),
+    };
     check.manifests().await?;
     if let (Access::Opened(repository), None) = (access, &task.point) {
         check.chain(repository).await?;
@@ -129,13 +140,29 @@ pub async fn check(access: &Access, task: &CheckTask, events: &Events) -> Result
     if task.depth == Depth::Objects {
         check.objects().await?;
     }
+    check.tell_all().await;
     Ok(check.checked)
 }
 
 impl Check<'_> {
     fn tell(&mut self, finding: Finding) {
-        self.events.say(&Event::Finding(finding));
+        self.findings.push(finding);
         self.checked.findings += 1;
+    }
+
+    /// Tells every finding, and of an object that is gone or wrong whether an older version of it is good.
+    async fn tell_all(&mut self) {
+        for mut finding in std::mem::take(&mut self.findings) {
+            let may_be_shadowed = ["missing", "truncated", "digest"].contains(&finding.kind.as_str());
+            if let Some(sha256) = names::digest_of(&finding.object).filter(|_| may_be_shadowed)
+                && let Ok(key) = Key::new(finding.object.as_str())
+                && shadow::good_version(self.access.store(), &key, &sha256).await.is_some()
+            {
+                shadow::KIND.clone_into(&mut finding.kind);
+                finding.problem = format!("{}: a newer version or a delete marker hides a good one", finding.problem);
+            }
+            self.events.say(&Event::Finding(finding));
+        }
     }
 
     fn found(&mut self, error: &ObjectError, points: Vec<PointId>) {

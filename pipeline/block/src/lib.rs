@@ -80,6 +80,8 @@ pub mod cache;
 
 pub mod fetch;
 
+pub mod shadow;
+
 pub mod checkpoint;
 
 pub mod manifest;

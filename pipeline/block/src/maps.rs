@@ -20,6 +20,7 @@ use crate::page::{Decoded, Page, PageIndex, decode};
 use crate::pagetable::{Location, PageRef};
 use crate::repository::Repository;
 use crate::seal::{NoRandomness, ObjectOpener, ObjectSealer, OpenError, Scratch};
+use crate::shadow;
 
 /// A page that waits for its object.
 #[derive(Clone, Debug)]
@@ -188,8 +189,25 @@ impl MapReader {
         {
             return Ok(decoded);
         }
-        let (clear, sealed) = self.read_stored(location).await?;
-        self.open(location, &clear, &sealed).map_err(|problem| ObjectError::new(key, problem))
+        let problem = match self.read_stored(location).await {
+            Ok((clear, sealed)) => match self.open(location, &clear, &sealed) {
+                Ok(decoded) => return Ok(decoded),
+                Err(problem) => ObjectError::new(key.clone(), problem),
+            },
+            Err(error) if error.is_damage() => error,
+            Err(error) => return Err(error),
+        };
+        // Who read the whole object has looked for an older version already.
+        if self.fetch == Fetch::Whole {
+            return Err(problem);
+        }
+        let older = shadow::good_version(self.repository.store(), &key, &location.object).await.ok_or(problem)?;
+        self.repository.cache().put(&location.object, &older);
+        let end = location.offset as usize + location.length as usize;
+        let truncated = || ObjectError::new(key.clone(), OpenError::Truncated);
+        let clear = older.get(..header::BYTES).ok_or_else(truncated)?;
+        let sealed = older.get(location.offset as usize..end).ok_or_else(truncated)?;
+        self.open(location, clear, sealed).map_err(|problem| ObjectError::new(key, problem))
     }
 
     fn read_cached(&self, location: Location) -> Option<(Bytes, Bytes)> {

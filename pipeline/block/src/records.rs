@@ -4,6 +4,8 @@
 //! gives what lies before its end. What comes back is proved by BLAKE3, so a request never has to
 //! fetch a whole pack.
 
+use bytes::Bytes;
+
 use crate::fetch::ObjectError;
 use crate::format::ObjectKind;
 use crate::image::BlockIndex;
@@ -12,6 +14,7 @@ use crate::pack::open_block;
 use crate::page::StoredBlock;
 use crate::repository::Repository;
 use crate::seal::{ObjectOpener, OpenError, Scratch};
+use crate::shadow;
 
 /// A block and where it is stored.
 pub type Wanted = (BlockIndex, StoredBlock);
@@ -73,6 +76,7 @@ pub async fn fetch_run(
     };
     let mut openers = ObjectOpener::from_salt(repository.keys(), ObjectKind::Pack, first.pack.salt);
     let (mut scratch, mut plain) = (Scratch::default(), Vec::new());
+    let mut older: Option<Option<Bytes>> = None;
     for (block, stored) in run {
         let (offset, length) = (u64::from(stored.place.offset), u64::from(stored.place.length));
         let sealed = match &bytes {
@@ -84,12 +88,21 @@ pub async fn fetch_run(
             Err(error) if !error.is_damage() => return Err(error),
             other => other,
         };
-        let result = sealed.and_then(|sealed| {
+        let mut open = |sealed: Bytes| {
             open_by_any(&mut openers, |opener| {
                 open_block(opener, &sealed, stored.hash, block_bytes_max, &mut scratch, &mut plain)
             })
             .map_err(|problem| ObjectError::new(key.clone(), problem))
-        });
+        };
+        let mut result = sealed.and_then(&mut open);
+        if result.is_err() {
+            if older.is_none() {
+                older = Some(shadow::good_version(repository.store(), &key, &first.pack.sha256).await);
+            }
+            if let Some(Some(pack)) = &older {
+                result = open(cut(pack, offset, length));
+            }
+        }
         take(*block, result.map(|()| plain.as_slice()));
     }
     Ok(())
@@ -115,11 +128,11 @@ fn open_by_any(
 }
 
 /// A part of `bytes`; empty when it is not all there, which then does not open.
-fn cut(bytes: &bytes::Bytes, at: u64, length: u64) -> bytes::Bytes {
+fn cut(bytes: &Bytes, at: u64, length: u64) -> Bytes {
     let (at, length) = (usize::try_from(at).unwrap_or(usize::MAX), usize::try_from(length).unwrap_or(usize::MAX));
     match at.checked_add(length) {
         Some(end) if end <= bytes.len() => bytes.slice(at..end),
-        _ => bytes::Bytes::new(),
+        _ => Bytes::new(),
     }
 }
 

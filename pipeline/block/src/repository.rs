@@ -19,6 +19,7 @@ use crate::fetch::{ObjectError, Problem};
 use crate::format::VERSION;
 use crate::keys::{KeyId, KeyTree, RepositoryKey};
 use crate::secret::Secret;
+use crate::shadow;
 use crate::unlock::{Unlocked, successor, unlock, unlock_with};
 
 /// What `repo.json` says.
@@ -238,17 +239,22 @@ impl Repository {
         Ok(bytes)
     }
 
-    /// A whole object that must have this digest; from the cache when it is there.
+    /// A whole object that must have this digest: from the cache when it is there, from an older version when the latest is gone
+    /// or wrong.
     pub async fn get_cached(&self, key: &Key, sha256: &Sha256) -> Result<Bytes, ObjectError> {
         if let Some(bytes) = self.cache.get(sha256) {
             return Ok(bytes);
         }
-        let bytes = self.get(key).await?;
-        if Sha256::of(&bytes) != *sha256 {
-            return Err(ObjectError::new(key.clone(), Problem::Digest));
-        }
-        self.cache.put(sha256, &bytes);
-        Ok(bytes)
+        let problem = match self.get(key).await {
+            Ok(bytes) if Sha256::of(&bytes) == *sha256 => {
+                self.cache.put(sha256, &bytes);
+                return Ok(bytes);
+            }
+            Ok(_) => ObjectError::new(key.clone(), Problem::Digest),
+            Err(error) if error.is_damage() => error,
+            Err(error) => return Err(error),
+        };
+        shadow::good_version(&*self.store, key, sha256).await.ok_or(problem)
     }
 
     /// A part of an object.

@@ -23,6 +23,8 @@ mod versions;
 
 mod locks;
 
+mod shadowed;
+
 mod stepping;
 
 mod refusals;

@@ -111,6 +111,19 @@ async fn a_store_that_only_pretends_to_lock_gets_no_point() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn credentials_that_may_not_touch_versions_go_by_what_is_read_back() {
+    for (operation, folder) in [(Operation::List, "runs/web/"), (Operation::Delete, "runs/")] {
+        let shop = Workshop::versioned().await;
+        let put_only = FaultyStore::new(Arc::clone(&shop.store), move |call| {
+            let is_asked = call.operation == operation && call.object.starts_with(folder) && call.object.len() > 20;
+            is_asked.then_some(Fault::Fail(ErrorKind::Denied))
+        });
+        locked_night(&shop, Arc::new(put_only), 1, 20).await.0.unwrap();
+        assert!(lock_of(&shop, &needs(&shop, 1)[0]).await.is_some());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_prune_makes_locks_longer_once_and_never_shorter() {
     let shop = Workshop::versioned().await;
     locked_night(&shop, Arc::clone(&shop.store), 1, 20).await.0.unwrap();

@@ -130,6 +130,8 @@ impl From<BackupError> for Fault {
             }
             BackupError::Aborted => Self::new(Exit::Failed, "aborted", &error),
             BackupError::Walk(_) | BackupError::Source(_) => Self::new(Exit::Failed, "source", &error),
+            BackupError::NotLocked { .. } => Self::new(Exit::Failed, "refused", &error)
+                .hint("make a bucket with object lock, or take `immutability` out of the target"),
             BackupError::TooBig { .. } => Self::new(Exit::Failed, "too_big", &error),
             BackupError::Marked { .. } | BackupError::TooLong => Self::new(Exit::Failed, "marked", &error),
             BackupError::Lock(_) | BackupError::State(_) | BackupError::Index(_) | BackupError::Spool(_) => {

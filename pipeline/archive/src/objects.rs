@@ -10,13 +10,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use bytes::Bytes;
 
 use dualsync_archive_store::contract::{
-    ErrorKind, Key, KeyError, ObjectInfo, Purged, Receipt, Store, StoreError, Version,
+    ErrorKind, Key, KeyError, Lock, ObjectInfo, Purged, Receipt, Store, StoreError, Version,
 };
 use dualsync_model::event::Requests;
 use dualsync_model::time::Timestamp;
 
 use crate::digest::Digest;
-use crate::format::RUNS;
+use crate::format::{CATALOGS, POINTS, RUNS, VOLUMES};
 use crate::manifest::Stored;
 
 /// Why an object cannot be had.
@@ -99,12 +99,38 @@ pub struct Objects {
     fetched_bytes: Arc<AtomicU64>,
     sent_bytes: Arc<AtomicU64>,
     keeps_versions: Arc<AtomicBool>,
+    lock: Option<Lock>,
 }
 
 impl Objects {
     /// Over `store`.
     pub fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, fetched_bytes: Arc::default(), sent_bytes: Arc::default(), keeps_versions: Arc::default() }
+        Self {
+            store,
+            fetched_bytes: Arc::default(),
+            sent_bytes: Arc::default(),
+            keeps_versions: Arc::default(),
+            lock: None,
+        }
+    }
+
+    /// The same; each object of a point is locked right after its put.
+    #[must_use]
+    pub fn locking(self, lock: Option<Lock>) -> Self {
+        Self { lock, ..self }
+    }
+
+    /// The lock that objects of points get.
+    pub fn lock(&self) -> Option<Lock> {
+        self.lock
+    }
+
+    /// Locks an object. A bucket may have locked it for longer by itself, and then refuses what would be shorter.
+    pub async fn set_lock(&self, key: &Key, lock: Lock) -> Result<(), ObjectError> {
+        let Err(error) = self.store.lock(key, lock).await else { return Ok(()) };
+        let may_be_longer = matches!(error.kind(), ErrorKind::Denied | ErrorKind::Locked);
+        let is_longer = may_be_longer && self.store.lock_of(key).await?.is_some_and(|found| found.until >= lock.until);
+        if is_longer { Ok(()) } else { Err(error.into()) }
     }
 
     /// The store itself.
@@ -156,7 +182,12 @@ impl Objects {
     /// The same, and what the answer proved of what arrived.
     pub async fn put_seen(&self, key: &str, bytes: Bytes) -> Result<(Stored, Receipt), ObjectError> {
         let stored = Stored::of(&bytes);
-        let receipt = self.store.put(&key.parse::<Key>()?, bytes, stored.sha256.0).await?;
+        let at = key.parse::<Key>()?;
+        let receipt = self.store.put(&at, bytes, stored.sha256.0).await?;
+        let is_of_point = [VOLUMES, CATALOGS, POINTS].iter().any(|folder| key.starts_with(folder));
+        if let Some(lock) = self.lock.filter(|_| is_of_point) {
+            self.set_lock(&at, lock).await?;
+        }
         self.sent_bytes.fetch_add(stored.bytes, Ordering::Relaxed);
         Ok((stored, receipt))
     }

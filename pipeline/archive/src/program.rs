@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use dualsync_archive_store::contract::Store;
+use dualsync_archive_store::contract::{Lock, Store};
 use dualsync_archive_store::service::Patience;
 use dualsync_model::PROTOCOL;
 use dualsync_model::event::{Event, Failure, Hello, Repository as RepositoryLine, Summary};
@@ -144,7 +144,8 @@ pub async fn work_on(
                 return Err(usage(format!("resend.sparse_percent is at most {SPARSE_PERCENT_MAX}")));
             }
             let secret = keys.signer().await?;
-            let repository = Unlocked::open(objects, target, keys).await?;
+            let lock = job.target.immutability.zip(task.lock_until).map(|(mode, until)| Lock { mode, until });
+            let repository = Unlocked::open(objects.locking(lock), target, keys).await?;
             Ok(backup::run(repository, secret, job, task, input, events).await?)
         }
         Task::Facts(task) => {
@@ -163,7 +164,7 @@ pub async fn work_on(
             let secret = keys.signer().await?;
             let repository = Repository::open(objects, target, keys).await?;
             let now = job.now.plus_seconds(boot_seconds() - began);
-            prune::prune(&repository, &secret, task, now, events).await
+            prune::prune(&repository, &secret, job, task, now, events).await
         }
         Task::Evidence(task) => {
             let secret = match task {

@@ -17,7 +17,7 @@ use governor::middleware::NoOpMiddleware;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 
-use crate::contract::{Conditional, Key, ObjectInfo, Purged, Receipt, Reply, Store, Version};
+use crate::contract::{Conditional, Key, Lock, ObjectInfo, Purged, Receipt, Reply, Store, Version};
 
 /// The bucket counts KiB: governor rounds the time of one unit to whole nanoseconds, which for
 /// single bytes would be far off at high rates.
@@ -117,6 +117,14 @@ impl Store for BudgetedStore {
 
     fn purge<'a>(&'a self, key: &'a Key) -> Reply<'a, Purged> {
         self.behind.purge(key)
+    }
+
+    fn lock<'a>(&'a self, key: &'a Key, lock: Lock) -> Reply<'a, ()> {
+        self.behind.lock(key, lock)
+    }
+
+    fn lock_of<'a>(&'a self, key: &'a Key) -> Reply<'a, Option<Lock>> {
+        self.behind.lock_of(key)
     }
 
     fn clear_unfinished(&self, before: Timestamp, only_count: bool) -> Reply<'_, u64> {

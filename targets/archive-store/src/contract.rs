@@ -12,6 +12,7 @@ use std::str::FromStr;
 
 use bytes::Bytes;
 use dualsync_model::event::Requests;
+use dualsync_model::job::LockMode;
 use dualsync_model::time::Timestamp;
 
 pub use crate::error::{ErrorKind, Operation, StoreError};
@@ -126,6 +127,15 @@ pub struct Version {
     pub is_marker: bool,
 }
 
+/// Until when nobody deletes an object, and who may all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lock {
+    /// Whether anybody may.
+    pub mode: LockMode,
+    /// By the store's clock, in whole seconds.
+    pub until: Timestamp,
+}
+
 /// The outcome of [`Store::purge`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Purged {
@@ -228,6 +238,22 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// `Ok`: what is still there is locked, and counted. `Err`: some of it may still be there. Repeatable.
     fn purge<'a>(&'a self, key: &'a Key) -> Reply<'a, Purged> {
         Box::pin(async move { self.delete(key).await.map(|()| Purged::default()) })
+    }
+
+    /// Locks the current version of an object.
+    ///
+    /// `Ok`: the store says that it is locked; [`Store::lock_of`] tells what it has. [`ErrorKind::Unsupported`]: it knows no
+    /// locks. A lock that is shorter than the one that is there is refused. Repeatable.
+    fn lock<'a>(&'a self, key: &'a Key, lock: Lock) -> Reply<'a, ()> {
+        let _ = lock;
+        let failure = StoreError::new(ErrorKind::Unsupported, Operation::Put, self.describe(), key.as_str());
+        Box::pin(std::future::ready(Err(failure)))
+    }
+
+    /// The lock of the current version, as the store tells it; `None`: it tells of none. Repeatable.
+    fn lock_of<'a>(&'a self, key: &'a Key) -> Reply<'a, Option<Lock>> {
+        let _ = key;
+        Box::pin(std::future::ready(Ok(None)))
     }
 
     /// Takes away what writes left behind that were cut off before `before`, or only counts it when `only_count`.

@@ -9,10 +9,15 @@ pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(bytes).into()
 }
 
-/// The MD5 of `bytes` as S3 writes it, in lower-case hex.
+/// The MD5 of `bytes`.
+pub(crate) fn md5_bytes(bytes: &[u8]) -> [u8; 16] {
+    Md5::digest(bytes).into()
+}
+
+/// The same as S3 writes it, in lower-case hex.
 pub(crate) fn md5(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
-    Md5::digest(bytes).iter().fold(String::with_capacity(32), |mut hex, byte| {
+    md5_bytes(bytes).iter().fold(String::with_capacity(32), |mut hex, byte| {
         let _ = write!(hex, "{byte:02x}");
         hex
     })

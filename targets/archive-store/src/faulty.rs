@@ -14,7 +14,7 @@ use dualsync_model::event::Requests;
 use dualsync_model::time::Timestamp;
 
 use crate::contract::{
-    Conditional, ErrorKind, Key, ObjectInfo, Operation, Purged, Receipt, Reply, Store, StoreError, Version,
+    Conditional, ErrorKind, Key, Lock, ObjectInfo, Operation, Purged, Receipt, Reply, Store, StoreError, Version,
 };
 use crate::digest;
 
@@ -206,6 +206,14 @@ impl Store for FaultyStore {
     fn purge<'a>(&'a self, key: &'a Key) -> Reply<'a, Purged> {
         let real = Box::pin(async move { self.behind.purge(key).await });
         self.pass(Operation::Delete, key.as_str(), real)
+    }
+
+    fn lock<'a>(&'a self, key: &'a Key, lock: Lock) -> Reply<'a, ()> {
+        self.behind.lock(key, lock)
+    }
+
+    fn lock_of<'a>(&'a self, key: &'a Key) -> Reply<'a, Option<Lock>> {
+        self.behind.lock_of(key)
     }
 
     fn clear_unfinished(&self, before: Timestamp, only_count: bool) -> Reply<'_, u64> {

@@ -42,6 +42,8 @@ mod wire;
 
 mod refusal;
 
+mod locks;
+
 mod dal;
 
 pub mod directory;

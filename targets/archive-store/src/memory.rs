@@ -13,7 +13,7 @@ use dualsync_model::event::Requests;
 use dualsync_model::time::Timestamp;
 
 use crate::contract::{
-    Conditional, ErrorKind, Key, ObjectInfo, Operation, Purged, Receipt, Reply, Store, StoreError, Version,
+    Conditional, ErrorKind, Key, Lock, ObjectInfo, Operation, Purged, Receipt, Reply, Store, StoreError, Version,
 };
 use crate::digest;
 use crate::tally::Tally;
@@ -27,6 +27,8 @@ pub struct MemoryStore {
     older: Mutex<BTreeMap<(Key, u64), Older>>,
     keeps_versions: AtomicBool,
     locked_until: Mutex<Option<Timestamp>>,
+    locks: Mutex<BTreeMap<Key, Lock>>,
+    pretends: AtomicBool,
     tally: Tally,
     time: ToldTime,
 }
@@ -52,6 +54,8 @@ impl MemoryStore {
             older: Mutex::default(),
             keeps_versions: AtomicBool::new(false),
             locked_until: Mutex::default(),
+            locks: Mutex::default(),
+            pretends: AtomicBool::new(false),
             tally: Tally::default(),
             time: ToldTime::from_job(now),
         }
@@ -67,8 +71,34 @@ impl MemoryStore {
         self.keeps_versions.store(true, Ordering::SeqCst);
     }
 
+    /// From now on locks are taken and told, and hold nothing.
+    pub fn pretend_to_lock(&self) {
+        self.pretends.store(true, Ordering::SeqCst);
+    }
+
+    /// The lock on an object, without counting a request.
+    pub fn locked(&self, key: &Key) -> Option<Lock> {
+        self.locks.lock().unwrap_or_else(PoisonError::into_inner).get(key).copied()
+    }
+
+    fn set_lock(&self, key: &Key, lock: Lock) -> Result<(), StoreError> {
+        self.tally.count(Operation::Put);
+        if !self.keeps_versions.load(Ordering::SeqCst) {
+            return Err(failure(ErrorKind::Unsupported, Operation::Put, key));
+        }
+        if self.peek(key).is_none() {
+            return Err(failure(ErrorKind::NotFound, Operation::Put, key));
+        }
+        let is_shorter = self.locked(key).is_some_and(|found| found.until > lock.until);
+        if is_shorter {
+            return Err(failure(ErrorKind::Denied, Operation::Put, key));
+        }
+        self.locks.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), lock);
+        Ok(())
+    }
+
     /// No version goes before `until`.
-    pub fn lock(&self, until: Timestamp) {
+    pub fn lock_all(&self, until: Timestamp) {
         *self.locked_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
     }
 
@@ -102,7 +132,8 @@ impl MemoryStore {
 
     fn purge_all(&self, key: &Key) -> Purged {
         let until = *self.locked_until.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_locked = until.is_some_and(|until| self.time.now() < until);
+        let own = self.locked(key).filter(|_| !self.pretends.load(Ordering::SeqCst)).map(|lock| lock.until);
+        let is_locked = until.max(own).is_some_and(|until| self.time.now() < until);
         let mut purged = Purged::default();
         for version in self.all_versions(key.as_str()).into_iter().filter(|version| version.info.key == *key) {
             if is_locked && !version.is_marker {
@@ -219,6 +250,15 @@ impl Store for MemoryStore {
             self.remove(key);
         }
         Box::pin(ready(Ok(())))
+    }
+
+    fn lock<'a>(&'a self, key: &'a Key, lock: Lock) -> Reply<'a, ()> {
+        Box::pin(ready(self.set_lock(key, lock)))
+    }
+
+    fn lock_of<'a>(&'a self, key: &'a Key) -> Reply<'a, Option<Lock>> {
+        self.tally.count(Operation::Head);
+        Box::pin(ready(Ok(self.locked(key))))
     }
 
     fn versions<'a>(&'a self, prefix: &'a str) -> Reply<'a, Option<Vec<Version>>> {

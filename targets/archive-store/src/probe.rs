@@ -22,9 +22,9 @@ pub async fn probe(store: &dyn Store, now: Timestamp) -> Result<Vec<Capability>,
     let body = Bytes::from(format!("dualsync was here: {key}"));
     let mut found = vec![round_trip(store, &key, &body).await?];
     found.push(conditional_put(store, &key, &body).await);
-    for name in ["checksum", "versioning", "object_lock"] {
-        found.push(not_tried(name));
-    }
+    found.push(not_tried("checksum"));
+    found.push(versioning(store, &key).await);
+    found.push(not_tried("object_lock"));
     found.push(clock(store, now));
     found.push(delete(store, &key).await);
     Ok(found)
@@ -84,10 +84,22 @@ async fn conditional_put(store: &dyn Store, key: &Key, first: &Bytes) -> Capabil
 fn not_tried(name: &str) -> Capability {
     let why = match name {
         "checksum" => "not tried: opendal computes the Content-MD5 it sends, so a wrong one cannot be sent",
-        "object_lock" => "not tried: opendal has no call for it; set a default retention on the bucket",
-        _ => "not tried: opendal has no call for it",
+        _ => {
+            "not tried: a scratch object under a lock would stay; with `immutability` each run tries it on its heartbeat"
+        }
     };
     report(name, CapabilityState::Absent, why)
+}
+
+async fn versioning(store: &dyn Store, key: &Key) -> Capability {
+    let name = "versioning";
+    match store.versions(key.as_str()).await {
+        Ok(Some(_)) => report(name, CapabilityState::Enforced, "the scratch object has a version with an id"),
+        Ok(None) => {
+            report(name, CapabilityState::Absent, "the store keeps no versions, or does not let them be listed")
+        }
+        Err(error) => absent(name, &error),
+    }
 }
 
 fn clock(store: &dyn Store, now: Timestamp) -> Capability {
@@ -103,8 +115,13 @@ fn clock(store: &dyn Store, now: Timestamp) -> Capability {
 }
 
 async fn delete(store: &dyn Store, key: &Key) -> Capability {
-    if let Err(error) = store.delete(key).await {
-        return absent("delete", &error);
+    match store.purge(key).await {
+        Ok(purged) if purged.locked > 0 => {
+            let detail = "the bucket's default retention locks the scratch object, which stays until that ends";
+            return report("delete", CapabilityState::Absent, detail);
+        }
+        Ok(_) => {}
+        Err(error) => return absent("delete", &error),
     }
     match store.head(key).await {
         Ok(None) => report("delete", CapabilityState::Enforced, "the scratch object was deleted and is gone"),
@@ -139,6 +156,16 @@ mod tests {
         check(&store, &[("clock", absent), ("checksum", absent), ("versioning", absent), ("object_lock", absent)])
             .await;
         assert!(store.keys().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_bucket_that_keeps_versions_is_told_and_keeps_nothing_of_the_probe() {
+        let store = MemoryStore::new(NOW);
+        store.keep_versions();
+        check(&store, &[("versioning", CapabilityState::Enforced), ("delete", CapabilityState::Enforced)]).await;
+        assert_eq!((store.keys().len(), store.hidden()), (0, 0));
+        store.lock_all(NOW.plus_seconds(60));
+        check(&store, &[("delete", CapabilityState::Absent)]).await;
     }
 
     #[tokio::test]

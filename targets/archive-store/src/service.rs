@@ -6,6 +6,8 @@
 //! sealed buffer in one call, since opendal's `Writer` goes on silently after an error and
 //! leaves a shortened object.
 
+mod history;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,10 +19,12 @@ use opendal::layers::{ConcurrentLimitLayer, RetryLayer, TimeoutLayer};
 use opendal::{HttpTransporter, Operator};
 
 use crate::contract::{
-    Conditional, ErrorKind, Key, ObjectInfo, Operation, Purged, Receipt, Reply, Store, StoreError, Version, too_large,
+    Conditional, ErrorKind, Key, Lock, ObjectInfo, Operation, Purged, Receipt, Reply, Store, StoreError, Version,
+    too_large,
 };
 use crate::dal;
 use crate::digest;
+use crate::locks::Locks;
 use crate::tally::Tally;
 use crate::time::ToldTime;
 use crate::wire::{BYTES_MAX, Wire, time_for};
@@ -72,6 +76,8 @@ pub struct ServiceStore {
     /// Several tries, each with a time limit.
     patient: Operator,
     name: String,
+    /// Where the service is S3.
+    locks: Option<Locks>,
     /// Whether the service checks a digest of each body (S3: Content-MD5).
     checked: bool,
     /// Whether requests pass the [`Wire`], which counts them.
@@ -99,6 +105,7 @@ impl ServiceStore {
         let (tally, time) = (Arc::new(Tally::default()), Arc::new(ToldTime::from_job(now)));
         // Services register themselves only when they are told to: once for the process.
         opendal::init_default_registry();
+        let told = options.clone();
         let built = Operator::via_iter(&scheme, options).map_err(|error| {
             let kind = match dal::kind(&error) {
                 ErrorKind::Unsupported => ErrorKind::Unsupported,
@@ -108,6 +115,7 @@ impl ServiceStore {
         })?;
         let wire = Wire::new(Arc::clone(&tally), Arc::clone(&time), patience.silence)
             .map_err(|error| StoreError::new(ErrorKind::Misconfigured, Operation::Open, &name, "").caused_by(error))?;
+        let locks = if scheme == "s3" { Locks::new(&told, wire.clone()) } else { None };
         let context = built.base_context().with_http_transport(HttpTransporter::new(wire));
         let once = built.with_context(context).layer(ConcurrentLimitLayer::new(AT_ONCE_MAX));
         let most = time_for(patience.silence, Key::OBJECT_BYTES_MAX);
@@ -120,7 +128,7 @@ impl ServiceStore {
         // The wire has limits by size; these are for services that use no HTTP.
         let patient = once.clone().layer(TimeoutLayer::new().with_timeout(most).with_io_timeout(most)).layer(retry);
         let (checked, wired) = (scheme == "s3", scheme != "sftp");
-        Ok(Self { once, patient, name, checked, wired, patience, tally, time })
+        Ok(Self { once, patient, name, locks, checked, wired, patience, tally, time })
     }
 
     fn failure(&self, kind: ErrorKind, operation: Operation, object: &str) -> StoreError {
@@ -259,44 +267,6 @@ impl ServiceStore {
     }
 }
 
-/// Where a bucket keeps versions.
-impl ServiceStore {
-    async fn list_versions(&self, prefix: &str) -> Result<Option<Vec<Version>>, StoreError> {
-        if !self.patient.info().capability().list_with_versions {
-            return Ok(None);
-        }
-        let list = self.patient.list_with(prefix).recursive(true).versions(true).deleted(true);
-        match list.await {
-            Ok(entries) => Ok(dal::versions(entries, prefix)),
-            Err(error) if matches!(dal::kind(&error), ErrorKind::Unsupported | ErrorKind::Denied) => {
-                tracing::debug!(%error, "versions cannot be listed");
-                Ok(None)
-            }
-            Err(error) => Err(self.sorted(Operation::List, prefix)(error)),
-        }
-    }
-
-    async fn delete_versions(&self, key: &Key) -> Result<Purged, StoreError> {
-        let mut purged = Purged::default();
-        let Some(versions) = self.list_versions(key.as_str()).await? else {
-            self.delete(key).await?;
-            return Ok(purged);
-        };
-        for version in versions.into_iter().filter(|version| version.info.key == *key) {
-            let deleted = self.patient.delete_with(key.as_str()).version(&version.id).await;
-            match deleted.map_err(self.sorted(Operation::Delete, key.as_str())) {
-                Ok(()) => {}
-                Err(error) if error.kind() == ErrorKind::Locked => {
-                    purged.locked += 1;
-                    purged.locked_bytes += version.info.size;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(purged)
-    }
-}
-
 /// The wait before try number `again` (from 0) is repeated: drawn evenly below a bound that doubles.
 fn jittered(min: Duration, max: Duration, again: u32) -> Duration {
     let bound = min.saturating_mul(1 << again.min(20)).min(max);
@@ -338,6 +308,14 @@ impl Store for ServiceStore {
             self.count(Operation::Delete);
             self.patient.delete(key.as_str()).await.map_err(self.sorted(Operation::Delete, key.as_str()))
         })
+    }
+
+    fn lock<'a>(&'a self, key: &'a Key, lock: Lock) -> Reply<'a, ()> {
+        Box::pin(async move { self.ask_lock(key, Some(lock)).await.map(drop) })
+    }
+
+    fn lock_of<'a>(&'a self, key: &'a Key) -> Reply<'a, Option<Lock>> {
+        Box::pin(self.ask_lock(key, None))
     }
 
     fn versions<'a>(&'a self, prefix: &'a str) -> Reply<'a, Option<Vec<Version>>> {

@@ -43,7 +43,7 @@ pub(crate) fn time_for(base: Duration, len: u64) -> Duration {
 }
 
 /// A transport that keeps the books of one store.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Wire {
     transport: ReqwestTransport,
     tally: Arc<Tally>,

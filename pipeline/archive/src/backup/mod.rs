@@ -13,6 +13,8 @@ pub mod pipeline;
 pub mod commit;
 pub mod proof;
 
+pub mod enforced;
+
 pub mod chain;
 pub mod parent;
 pub mod state;
@@ -69,7 +71,7 @@ use crate::points::Copy;
 use crate::program::summary;
 use crate::refs::RefsError;
 use crate::repo::{Repository, Unlocked};
-use crate::runs::{Heartbeat, Pulse, Purpose};
+use crate::runs::{Heartbeat, Pulse, Purpose, heartbeat_key};
 use crate::seal::SealError;
 use crate::spool::SpoolError;
 use crate::tree::layout::LayoutError;
@@ -156,6 +158,12 @@ pub enum BackupError {
         /// What to do.
         advice: &'static str,
     },
+    /// The target is to lock objects, and was seen not to.
+    #[error("the target has immutability, and its store locks nothing: {reason}")]
+    NotLocked {
+        /// What was seen.
+        reason: &'static str,
+    },
     /// Another stage failed first.
     #[error("stopped by a failure elsewhere")]
     Stopped,
@@ -211,6 +219,9 @@ pub async fn run(
     let beat = Heartbeat::new(&repository, Purpose::Backup, folder.as_str().to_owned(), builds_on);
     let beat = Heartbeat { started_at, ..beat };
     let pulse = Pulse::begin(&repository, secret.clone(), task.point.source(), &task.run, beat, events).await?;
+    if let Some(lock) = repository.objects.lock() {
+        enforced::prove(&repository.objects, lock, &heartbeat_key(task.point.source(), &task.run, 0)).await?;
+    }
     if state.begin()? {
         parent.add_checkpoints(&repository, task.point.source(), &marks).await?;
     }

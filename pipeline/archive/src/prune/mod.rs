@@ -7,6 +7,7 @@
 
 pub mod apply;
 pub mod clear;
+pub mod locks;
 pub mod manifests;
 pub mod plan;
 pub mod survey;
@@ -14,7 +15,7 @@ pub mod survey;
 use std::collections::BTreeMap;
 
 use dualsync_model::event::{Event, Pruned, Summary};
-use dualsync_model::job::{Anchor, PruneTask};
+use dualsync_model::job::{Anchor, Job, PruneTask};
 use dualsync_model::outcome::Exit;
 use dualsync_model::time::Timestamp;
 
@@ -85,6 +86,7 @@ impl From<PruneError> for Fault {
 pub async fn prune(
     repository: &Repository,
     secret: &SecretKey,
+    job: &Job,
     task: &PruneTask,
     host_now: Timestamp,
     events: &Events,
@@ -104,6 +106,11 @@ pub async fn prune(
         let grace = i64::try_from(task.grace_s).unwrap_or(i64::MAX);
         act(&Applier { repository, secret, events, grace }, &mut survey, &plan, task).await?
     };
+    let locked_objects = match job.target.immutability.filter(|_| !task.dry_run && !task.locks.is_empty()) {
+        Some(mode) => locks::extend(&repository.objects, &survey, &task.locks, mode, &job.state).await?,
+        None => 0,
+    };
+    let pruned = Pruned { locked_objects, ..pruned };
     for mut retired in plan.retired {
         if let Some((action, reason)) = other.get(&retired.manifest) {
             retired.action = *action;

@@ -7,6 +7,7 @@ mod evidence;
 mod faults;
 mod golden;
 mod keys;
+mod locks;
 mod memory;
 mod mended;
 mod nights;

@@ -55,7 +55,7 @@ async fn what_is_locked_stays_is_counted_and_goes_when_the_lock_ends() {
     let copies = memory.copies().await;
     memory.prune(memory.store.clone(), sweep(&copies[..1], false)).await.summary();
     memory.advance(GRACE_S);
-    memory.store.lock(memory.store.now().plus_seconds(10 * 86_400));
+    memory.store.lock_all(memory.store.now().plus_seconds(10 * 86_400));
     for _ in 0..2 {
         let ended = memory.prune(memory.store.clone(), sweep(&copies[..1], false)).await;
         assert_eq!(actions(&ended), [RetiredAction::Kept]);

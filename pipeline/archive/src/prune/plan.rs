@@ -53,8 +53,6 @@ pub struct Order {
     pub asked: bool,
     /// Of a manifest, its number and digest.
     pub manifest: Option<Anchor>,
-    /// Whether its deletion had begun before this job.
-    pub begun: bool,
     /// Length of the object.
     pub bytes: u64,
 }
@@ -156,7 +154,6 @@ impl Planner<'_> {
         let order = |mark: String| Order {
             object: copy.key.clone(),
             mark,
-            begun: group.is_some_and(Group::is_deleting),
             reason: leaving.reason.clone(),
             asked: leaving.asked,
             manifest: Some(copy.anchor.clone()),
@@ -239,7 +236,6 @@ impl Planner<'_> {
             reason: UNNAMED.to_owned(),
             asked: false,
             manifest: None,
-            begun: false,
             bytes: stored.bytes,
         };
         match standing {
@@ -275,5 +271,5 @@ fn is_in_time(group: &Group, clock: Clock, grace: i64) -> bool {
 
 fn undo(group: &Group, object: &str, reason: &str, asked: bool, manifest: Option<Anchor>) -> Order {
     let (object, reason) = (object.to_owned(), reason.to_owned());
-    Order { object, mark: group.id.clone(), reason, asked, manifest, begun: false, bytes: 0 }
+    Order { object, mark: group.id.clone(), reason, asked, manifest, bytes: 0 }
 }

@@ -3,13 +3,11 @@
 //! Who takes back puts `.undone` and then looks for `.deleting`; who deletes puts `.deleting` and then looks for
 //! `.undone`. Whatever the order, one of the two sees the other, and the copy stays if it is the deleter.
 //!
-//! The name `.deleting` is one for all who act by that mark. So three things are needed besides:
-//! - A deleter takes away only a `.deleting` that was not there before it; an older one may be another's, who is about to
-//!   delete the manifest, and what vanishes without `.deleting` stops every deleter.
-//! - A manifest is deleted within an eighth of the grace after its `.deleting` was put, or not in this job. So whoever looked
-//!   before an `.undone` came has ended when that is a quarter of the grace old, and whoever looks later leaves the copy:
-//!   then a `.deleting` beside it is nobody's any more, and any sweep takes it away.
-//! - After the manifest a deleter looks once more, and says `.deleting` again where somebody has taken it away.
+//! The name `.deleting` is one for all who act by that mark, so nobody takes it away who finds `.undone`: another may have
+//! looked before that came and be about to delete, and who takes back must see it. A manifest is deleted within an eighth of
+//! the grace after its `.deleting`, or not in this job, and who takes back looks within an eighth, or is refused.
+//! So when an `.undone` is a quarter of the grace old, everybody who could go by either of them has ended, and who looks later
+//! leaves the copy: then any sweep takes the `.deleting` away.
 
 use dualsync_archive_store::contract::Purged;
 use dualsync_model::event::RetiredAction;
@@ -18,7 +16,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use super::{AT_ONCE, Applied, Applier};
 use crate::deadline::Deadline;
 use crate::format::{MANIFEST_NAME, SIGNATURE_NAME};
-use crate::marks::{Group, Kind, Marks, mark_key};
+use crate::marks::{Group, Kind, Marks};
 use crate::objects::ObjectError;
 use crate::prune::plan::{Order, Plan};
 
@@ -38,8 +36,15 @@ impl Applier<'_> {
     pub(super) async fn take_back(&self, orders: &[Order], applied: &mut Applied) -> Result<bool, ObjectError> {
         let mut met_none = true;
         for order in orders {
+            let soon = Deadline::after(self.grace / 8);
             self.put(order, Kind::Undone).await?;
-            if self.look(order).await?.is_some_and(|group| group.is_deleting()) {
+            let Ok(found) = soon.keep(self.look(order)).await else {
+                let late = "it took too long to look whether its deletion has begun";
+                applied.otherwise.insert(order.object.clone(), (RetiredAction::Refused, late));
+                met_none = false;
+                continue;
+            };
+            if found?.is_some_and(|group| group.is_deleting()) {
                 applied.otherwise.insert(order.object.clone(), (RetiredAction::Refused, "its deletion has begun"));
                 met_none = false;
             }
@@ -80,9 +85,6 @@ impl Applier<'_> {
         // The mark is read after `.undone` was listed: one that is still there was seen with all that took it back.
         let stands = self.look(order).await?.is_some_and(|group| group.standing().is_some() && !group.is_undone());
         if !stands {
-            if !order.begun {
-                objects.delete(&mark_key(&order.mark, Kind::Deleting)).await?;
-            }
             return Ok(Fate::Kept);
         }
         match deadline.keep(objects.delete(&order.object)).await {
@@ -93,9 +95,6 @@ impl Applier<'_> {
                 }
             }
             Err(_) => return Ok(Fate::Late),
-        }
-        if self.look(order).await?.is_none_or(|group| group.deleting.is_none()) {
-            self.put(order, Kind::Deleting).await?;
         }
         objects.delete(&order.object.replace(MANIFEST_NAME, SIGNATURE_NAME)).await?;
         Ok(Fate::Deleted)

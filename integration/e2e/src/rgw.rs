@@ -13,17 +13,8 @@ use crate::garage::{free_ports, random_hex};
 /// The commands it needs; Debian's packages `ceph-mon`, `ceph-osd` and `radosgw`.
 pub const COMMANDS: [&str; 5] = ["ceph-mon", "ceph-osd", "radosgw", "radosgw-admin", "python3"];
 
-/// Makes a bucket, signed by version 2, which is short and which the gateway takes. Arguments: endpoint, bucket,
-/// whether it can lock objects, access key, secret key.
-const PUT_BUCKET: &str = r#"
-import base64, email.utils, hashlib, hmac, sys, urllib.request
-endpoint, bucket, lock, access, secret = sys.argv[1:]
-date, header = email.utils.formatdate(usegmt=True), "x-amz-bucket-object-lock-enabled"
-text = f"PUT\n\n\n{date}\n{header}:{lock}\n/{bucket}"
-signature = base64.b64encode(hmac.new(secret.encode(), text.encode(), hashlib.sha1).digest()).decode()
-headers = {"Date": date, header: lock, "Authorization": f"AWS {access}:{signature}"}
-urllib.request.urlopen(urllib.request.Request(f"{endpoint}/{bucket}", method="PUT", headers=headers))
-"#;
+/// What our programs do not do, signed by version 2, which is short and which the gateway takes.
+const SCRIPT: &str = include_str!("rgw.py");
 
 /// A busy machine may take this long for each daemon.
 const PATIENCE: Duration = Duration::from_mins(3);
@@ -53,15 +44,15 @@ impl Rgw {
         let mut rgw = Self { daemons: Vec::new(), directory: directory.to_owned(), port, access_key, secret_key };
 
         let address = format!("[v2:127.0.0.1:{monitor_port}]");
-        rgw.run("monmaptool", &["--create", "--addv", "a", &address, "--fsid", &fsid, "monmap"]);
-        rgw.run("ceph-mon", &["--conf", "ceph.conf", "--mkfs", "-i", "a", "--monmap", "monmap"]);
+        let _ = rgw.run("monmaptool", &["--create", "--addv", "a", &address, "--fsid", &fsid, "monmap"]);
+        let _ = rgw.run("ceph-mon", &["--conf", "ceph.conf", "--mkfs", "-i", "a", "--monmap", "monmap"]);
         rgw.serve("ceph-mon", &["-i", "a"]);
-        rgw.run("ceph", &["--conf", "ceph.conf", "osd", "new", &osd]);
-        rgw.run("ceph-osd", &["--conf", "ceph.conf", "-i", "0", "--mkfs", "--osd-uuid", &osd]);
+        let _ = rgw.run("ceph", &["--conf", "ceph.conf", "osd", "new", &osd]);
+        let _ = rgw.run("ceph-osd", &["--conf", "ceph.conf", "-i", "0", "--mkfs", "--osd-uuid", &osd]);
         rgw.serve("ceph-osd", &["-i", "0"]);
         let (key, secret) = (rgw.access_key.clone(), rgw.secret_key.clone());
         let user = ["user", "create", "--uid=e2e", "--display-name=e2e", "--access-key", &key, "--secret-key", &secret];
-        rgw.run("radosgw-admin", &[&["--conf", "ceph.conf"], &user[..]].concat());
+        let _ = rgw.run("radosgw-admin", &[&["--conf", "ceph.conf"], &user[..]].concat());
         rgw.serve("radosgw", &["-n", "client.admin"]);
         rgw.wait_until_it_answers();
         rgw
@@ -72,21 +63,67 @@ impl Rgw {
     /// # Panics
     /// When the gateway refuses.
     pub fn bucket(&self, name: &str, lock: bool) -> Bucket {
-        let endpoint = format!("http://127.0.0.1:{}", self.port);
         let lock = if lock { "true" } else { "false" };
-        self.run("python3", &["-c", PUT_BUCKET, &endpoint, name, lock, &self.access_key, &self.secret_key]);
+        let _ = self.ask(&["bucket", name, lock]);
+        self.bucket_for(name, &(self.access_key.clone(), self.secret_key.clone()))
+    }
+
+    /// Another user, who owns nothing: access key and secret key.
+    ///
+    /// # Panics
+    /// When the gateway refuses.
+    pub fn user(&self, name: &str) -> (String, String) {
+        let (key, secret) = (random_hex(10), random_hex(20));
+        let uid = format!("--uid={name}");
+        let user = ["user", "create", &uid, "--display-name=x", "--access-key", &key, "--secret-key", &secret];
+        let _ = self.run("radosgw-admin", &[&["--conf", "ceph.conf"], &user[..]].concat());
+        (key, secret)
+    }
+
+    /// Lets `user` read, list, put and lock in a bucket, and not delete.
+    ///
+    /// # Panics
+    /// When the gateway refuses.
+    pub fn let_put(&self, bucket: &str, user: &str) {
+        let _ = self.ask(&["let-put", bucket, user]);
+    }
+
+    /// The same bucket with the keys of another user.
+    pub fn bucket_for(&self, name: &str, (key, secret): &(String, String)) -> Bucket {
         Bucket {
-            endpoint,
+            endpoint: self.endpoint(),
             region: "default",
             name: name.to_owned(),
-            credentials: credentials(&self.access_key, &self.secret_key),
+            credentials: credentials(key, secret),
         }
     }
 
-    fn run(&self, program: &str, arguments: &[&str]) {
+    /// Tries to delete every version of every object with the keys of the bucket's owner: what a thief on the host could
+    /// do. The keys that are gone and those that the gateway refused to delete.
+    ///
+    /// # Panics
+    /// When the gateway does not list.
+    pub fn delete_all(&self, bucket: &str) -> (Vec<String>, Vec<String>) {
+        let said = self.ask(&["delete-all", bucket]);
+        let with =
+            |word: &str| said.lines().filter_map(|line| line.strip_prefix(word)).map(str::to_owned).collect::<Vec<_>>();
+        (with("gone "), with("refused "))
+    }
+
+    fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    fn ask(&self, what: &[&str]) -> String {
+        let endpoint = self.endpoint();
+        self.run("python3", &[&["-c", SCRIPT, &endpoint, &self.access_key, &self.secret_key], what].concat())
+    }
+
+    fn run(&self, program: &str, arguments: &[&str]) -> String {
         let ended = Command::new(program).args(arguments).current_dir(&self.directory).output().expect(program);
         let said = String::from_utf8_lossy(&ended.stderr);
         assert!(ended.status.success(), "{program} {arguments:?}: {said}");
+        String::from_utf8_lossy(&ended.stdout).into_owned()
     }
 
     fn serve(&mut self, program: &str, arguments: &[&str]) {

@@ -1,0 +1,58 @@
+import base64, email.utils, hashlib, hmac, json, sys, urllib.error, urllib.parse, urllib.request
+import xml.etree.ElementTree as tree
+
+endpoint, access, secret, act, bucket = sys.argv[1:6]
+arguments = sys.argv[6:]
+
+
+def request(method, key="", query=None, headers=None, body=None):
+    """One request; `query` holds sub-resources that are signed, and `prefix` or `key-marker`, which are not."""
+    query, headers, date = query or {}, headers or {}, email.utils.formatdate(usegmt=True)
+    path = "/" + bucket + ("/" + urllib.parse.quote(key) if key else "")
+    signed = [name + ("=" + query[name] if query[name] else "")
+              for name in sorted(query) if name in ("policy", "versionId", "versions")]
+    text = f"{method}\n\n\n{date}\n" + "".join(f"{name}:{headers[name]}\n" for name in sorted(headers))
+    text += path + ("?" + "&".join(signed) if signed else "")
+    signature = base64.b64encode(hmac.new(secret.encode(), text.encode(), hashlib.sha1).digest()).decode()
+    url = endpoint + path + ("?" + urllib.parse.urlencode(query) if query else "")
+    sent = urllib.request.Request(url, method=method, data=body)
+    for name, value in {**headers, "Date": date, "Authorization": f"AWS {access}:{signature}"}.items():
+        sent.add_header(name, value)
+    if body is not None:
+        sent.add_header("Content-Type", "")
+    return urllib.request.urlopen(sent).read()
+
+
+def versions():
+    """Every version and every delete marker: key and id."""
+    marker = {}
+    while True:
+        page = tree.fromstring(request("GET", query={"versions": "", **marker}))
+        space = page.tag.removesuffix("ListVersionsResult")
+        for kind in ("Version", "DeleteMarker"):
+            for found in page.iter(space + kind):
+                yield found.findtext(space + "Key"), found.findtext(space + "VersionId")
+        if page.findtext(space + "IsTruncated") != "true":
+            return
+        marker = {"key-marker": page.findtext(space + "NextKeyMarker"),
+                  "version-id-marker": page.findtext(space + "NextVersionIdMarker")}
+
+
+if act == "bucket":
+    request("PUT", headers={"x-amz-bucket-object-lock-enabled": arguments[0]})
+elif act == "let-put":
+    things = [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"]
+    may = ["GetObject", "GetObjectVersion", "PutObject", "ListBucket", "ListBucketVersions", "GetBucketVersioning",
+           "GetBucketObjectLockConfiguration", "PutObjectRetention", "GetObjectRetention"]
+    policy = {"Version": "2012-10-17", "Statement": [
+        {"Effect": "Allow", "Principal": {"AWS": [f"arn:aws:iam:::user/{arguments[0]}"]},
+         "Action": ["s3:" + action for action in may], "Resource": things}]}
+    request("PUT", query={"policy": ""}, body=json.dumps(policy).encode())
+elif act == "delete-all":
+    for key, version in list(versions()):
+        try:
+            request("DELETE", key, {"versionId": version})
+            print("gone", key)
+        except urllib.error.HTTPError as error:
+            print("refused", key)
+            assert error.code == 403, error

@@ -1,0 +1,59 @@
+//! Object locks on a store that enforces them: what a thief with the host's credentials cannot do.
+
+use dualsync_e2e::image::text;
+use dualsync_e2e::needs;
+use dualsync_e2e::rgw::{COMMANDS, Rgw};
+use dualsync_e2e::site::Site;
+use dualsync_e2e::tree;
+
+/// A site whose two buckets keep versions and can lock.
+fn site(immutability: &str) -> Option<(Site, Rgw)> {
+    if !needs::commands(&COMMANDS) {
+        return None;
+    }
+    let site = Site::new();
+    let rgw = Rgw::start(&site.path("ceph"));
+    let source = tree::small_source(&site, "");
+    site.configure_buckets(&rgw.bucket("left", true), &rgw.bucket("right", true), &source);
+    let config = std::fs::read_to_string(site.config()).unwrap();
+    let config = config.replace("kind = \"s3\"\n", &format!("kind = \"s3\"\n{immutability}"));
+    std::fs::write(site.config(), config).unwrap();
+    Some((site, rgw))
+}
+
+#[test]
+fn who_holds_the_credentials_cannot_delete_what_the_contract_needs() {
+    let Some((site, rgw)) = site("immutability = \"compliance\"\n") else { return };
+    let _ = site.dualsync(&["init", "--sheet", text(&site.path("sheet.txt"))]).exits(0);
+    let _ = site.dualsync(&["check"]).exits(0);
+    for _ in 0..2 {
+        let _ = site.dualsync(&["run"]).exits(0);
+    }
+    for bucket in ["left", "right"] {
+        let (gone, refused) = rgw.delete_all(bucket);
+        let data = ["packs/", "maps/", "points/", "volumes/", "catalogs/"];
+        let is_data = |key: &&String| data.iter().any(|folder| key.starts_with(folder));
+        assert_eq!(gone.iter().filter(is_data).collect::<Vec<_>>(), [""; 0], "{bucket}");
+        assert!(refused.iter().filter(is_data).count() >= 4, "{bucket}: {refused:?}");
+    }
+}
+
+#[test]
+fn a_bucket_without_locks_is_refused_where_immutability_is_asked_for() {
+    let Some((site, rgw)) = site("") else { return };
+    let source = dualsync_e2e::site::Source {
+        device: site.path("data.img"),
+        tree: site.path("tree"),
+        lines: "snapshot = \"none\"\nidle = true\n".to_owned(),
+    };
+    site.configure_buckets(&rgw.bucket("no-locks", false), &rgw.bucket("none-here", false), &source);
+    let _ = site.dualsync(&["init", "--sheet", text(&site.path("sheet.txt"))]).exits(0);
+    let config = std::fs::read_to_string(site.config()).unwrap();
+    let config = config.replace("kind = \"s3\"\n", "kind = \"s3\"\nimmutability = \"governance\"\n");
+    std::fs::write(site.config(), config).unwrap();
+    let said = site.dualsync(&["run"]);
+    assert_ne!(said.code, 0, "{}", said.stdout);
+    assert!(said.stderr.contains("lock"), "{}", said.stderr);
+    assert_ne!(site.dualsync(&["check"]).code, 0);
+    assert_eq!(site.dualsync(&["list", "--json"]).json(), serde_json::json!([]));
+}

@@ -8,9 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use dualsync_config::Settings;
 use dualsync_model::event::Point;
 use dualsync_model::id::{PointId, SourceName};
-use dualsync_model::job::{Class, Leaving};
+use dualsync_model::job::{Class, Leaving, Lock};
 use dualsync_model::time::{Date, Timestamp};
 use dualsync_rules::retention::plan::{CONFIRMATION_DAYS, DroppedBefore, LargeDrop, Plan, Verdict};
+use dualsync_rules::retention::reason::KeepReason;
 use serde::Serialize;
 
 use crate::history::History;
@@ -60,6 +61,9 @@ pub struct CopyPlan {
     /// Whether it counted for the contract, and the rule lets it go.
     #[serde(skip)]
     pub loss: bool,
+    /// What the rule keeps it for; empty when nothing does, or no rule was asked.
+    #[serde(skip)]
+    pub keeps: Vec<KeepReason>,
     /// The target that has it.
     pub target: String,
 }
@@ -83,6 +87,8 @@ pub struct Order {
     pub drop: Vec<Leaving>,
     /// Manifests whose marks are taken back, with their points.
     pub undo: Vec<(PointId, String)>,
+    /// Copies that stay in a bucket that locks, see [`crate::immutability`].
+    pub locks: Vec<Lock>,
     /// Of the points in `drop`, those that counted for the contract.
     pub losses: BTreeSet<PointId>,
     /// Of the losses, those that a person said yes to.
@@ -130,7 +136,15 @@ fn of_stranger(name: &SourceName, rows: &[Row]) -> SourcePlan {
         let copy: &CopyRow = row.copies.get(mechanism);
         let target = copy.manifest.as_ref().and(copy.target.clone())?;
         let reasons = vec!["its source is not in the configuration".to_owned()];
-        let plan = |action, reasons| CopyPlan { action, reasons, marked_at: None, asked: false, loss: false, target };
+        let plan = |action, reasons| CopyPlan {
+            action,
+            reasons,
+            marked_at: None,
+            asked: false,
+            loss: false,
+            keeps: Vec::new(),
+            target,
+        };
         Some(match &copy.mark {
             None => plan(Action::Keep, reasons),
             Some(mark) => {
@@ -167,12 +181,14 @@ fn copy_plan(copy: &CopyRow, verdict: &Verdict) -> Option<CopyPlan> {
         marked_at: mark.map(|mark| mark.since),
         asked,
         loss,
+        keeps: Vec::new(),
         target: target.clone(),
     };
     Some(match verdict {
         Verdict::Keep(reasons) => {
             let action = if mark.is_some() { Action::Undo } else { Action::Keep };
-            plan(action, reasons.iter().map(ToString::to_string).collect(), false)
+            let words = reasons.iter().map(ToString::to_string).collect();
+            CopyPlan { keeps: reasons.clone(), ..plan(action, words, false) }
         }
         // Of a copy that is leaving anyway the mark knows why.
         Verdict::Drop(reason) => {
@@ -256,7 +272,7 @@ impl Order {
 
     /// Whether the target has nothing to do for it.
     pub fn is_empty(&self) -> bool {
-        self.drop.is_empty() && self.undo.is_empty()
+        self.drop.is_empty() && self.undo.is_empty() && self.locks.is_empty()
     }
 }
 

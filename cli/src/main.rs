@@ -34,6 +34,8 @@ mod repository;
 
 mod leaving;
 
+mod immutability;
+
 mod retire;
 
 mod outcome;

@@ -40,7 +40,7 @@ pub async fn tell(
     let task = PruneTask {
         drop: order.drop.clone(),
         undo: order.undo.iter().map(|(_, manifest)| manifest.clone()).collect(),
-        locks: Vec::new(),
+        locks: order.locks.clone(),
         sweep: depth != Depth::Mark,
         grace_s: app.settings.limits.grace.as_secs(),
         // One that cannot be read is one that was lost: it costs a check.

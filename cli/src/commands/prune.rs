@@ -18,8 +18,8 @@ use crate::leaving::{self, Order, SourcePlan};
 use crate::lock::{LockError, RunLock};
 use crate::mechanism::Pair;
 use crate::outcome::{Outcome, Retirement};
-use crate::retention;
 use crate::retire::{Depth, tell};
+use crate::{immutability, retention};
 
 /// Lists, plans, asks where too much would leave, then tells every target at once.
 pub async fn run(app: &App<'_>, args: &PruneArgs) -> anyhow::Result<Ending> {
@@ -35,7 +35,8 @@ pub async fn run(app: &App<'_>, args: &PruneArgs) -> anyhow::Result<Ending> {
         retention::remember_beginnings(app, &rows, &history)?;
     }
     let yes = args.dry_run || agree(app, &plans).await?;
-    let orders = leaving::orders(&plans, &answers, yes);
+    let mut orders = leaving::orders(&plans, &answers, yes);
+    immutability::add(&mut orders, &plans, &answers, &app.settings, app.now);
     let targets = targets(app, wanted.as_ref(), &orders);
     let locks = if args.dry_run { Ok(Vec::new()) } else { hold_still(app, &targets) };
     let sides = Pair::new(|mechanism| targets.iter().any(|target| target.mechanism == mechanism));

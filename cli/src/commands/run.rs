@@ -29,7 +29,7 @@ use crate::history::{self, CopyRecord, Finished, Record, Started};
 use crate::lock::RunLock;
 use crate::mechanism::{Mechanism, Pair};
 use crate::writer::{Writer, WriterError};
-use crate::{anchors, moment};
+use crate::{anchors, immutability, moment};
 
 /// Runs the sources one after the other: two at once would only share the wire and the disks.
 pub async fn run(app: &App<'_>, args: &RunArgs) -> anyhow::Result<Ending> {
@@ -145,6 +145,9 @@ async fn start(
         Mechanism::Block => &source.compression_block,
         Mechanism::Archive => &source.compression_archive,
     };
+    let target = app.settings.target(source, mechanism);
+    let lock = || immutability::of_new(&app.settings, source, run.class, run.date, run.expires, clock::now());
+    let lock_until = target.target.immutability.map(|_| lock());
     let task = BackupTask {
         point: run.point.clone(),
         run: run.id.clone(),
@@ -159,9 +162,8 @@ async fn start(
         remembered: remembered(app, source, mechanism),
         grace_s: app.settings.limits.grace.as_secs(),
         resend: source.resend,
-        lock_until: None,
+        lock_until,
     };
-    let target = app.settings.target(source, mechanism);
     app.start(target, source.bandwidth, Task::Backup(Box::new(task))).await
 }
 

@@ -268,3 +268,28 @@ fn a_source_that_left_the_configuration_keeps_its_points() {
     assert!(ran.out.contains("keep: its source is not in the configuration"), "{}", ran.out);
     assert_eq!(site.dates(BLOCK), ["19", "20", "21"], "a mark without a rule is taken back");
 }
+
+#[test]
+fn a_bucket_that_locks_is_told_until_when_the_contract_needs_each_copy() {
+    let site = Site::new();
+    let folder = format!("kind = \"directory\"\npath = \"{}\"", site.path("store-block").display());
+    let bucket = "kind = \"s3\"\nendpoint = \"http://127.0.0.1:9\"\nregion = \"x\"\nbucket = \"acme\"\n\
+                  credentials = \"env:LEFT\"\nimmutability = \"compliance\"";
+    let config = site.config().replace(&folder, bucket);
+    assert!(config.contains(bucket), "{config}");
+    site.configure(&format!("{config}retention = {{ daily = 12, month_ends = 1 }}\n"));
+    site.night(20);
+    // 2026-11-19 is needed until the 30th, which ends at noon of Athens on the day after; and a grace.
+    let backup = &site.tasks(BLOCK, "backup")[0];
+    assert_eq!(backup["lock_until"], "2026-12-02T10:00:00Z", "{backup}");
+    let locks = site.tasks(BLOCK, "prune")[0]["locks"].clone();
+    assert_eq!(locks[0]["until"], "2026-12-02T10:00:00Z", "{locks}");
+    assert!(locks[0]["manifest"].as_str().unwrap().contains("20261120T0100"), "{locks}");
+    // The end of a month is needed as long as December, the month after it, is the last.
+    site.at("2026-12-01 01:00:00", "run --json").ends(0);
+    assert_eq!(site.tasks(BLOCK, "backup")[1]["lock_until"], "2027-01-02T10:00:00Z");
+    assert_eq!(site.tasks(BLOCK, "prune")[1]["locks"].as_array().unwrap().len(), 2);
+    // What nobody asked to be locked is not.
+    assert!(site.tasks(ARCHIVE, "backup").iter().all(|job| job["lock_until"].is_null()));
+    assert!(site.tasks(ARCHIVE, "prune").is_empty());
+}

@@ -23,7 +23,7 @@ pub struct ConfigFile {
     pub allow_eea: Option<bool>,
     /// A newer provider table than the built-in one.
     pub providers: Option<String>,
-    /// Not built yet.
+    /// At the wrong place: a mistake worth a sentence of its own.
     pub immutability: Option<String>,
     /// How long things may take.
     #[serde(default)]
@@ -90,7 +90,7 @@ pub struct TargetEntry {
     pub recipients: Option<Vec<String>>,
     /// Archive: whether content is sealed to the further recipients only.
     pub sealed: Option<bool>,
-    /// Not built yet.
+    /// S3: `governance` or `compliance`.
     pub immutability: Option<String>,
 }
 

@@ -59,6 +59,21 @@ impl BusinessDays {
         local(time, &self.zone).map_or_else(|| time.utc_date(), |local| self.date_of_local(&local))
     }
 
+    /// When the business date `date` is over.
+    pub fn end_of(&self, date: Date) -> Timestamp {
+        let next = date.plus_days(1);
+        let midnight = || -> Option<jiff::civil::DateTime> {
+            let (year, month) = (i16::try_from(next.year()).ok()?, i8::try_from(next.month()).ok()?);
+            Some(jiff::civil::Date::new(year, month, i8::try_from(next.day()).ok()?).ok()?.at(0, 0, 0, 0))
+        };
+        let end = midnight().and_then(|midnight| {
+            let local = midnight.checked_add(jiff::Span::new().seconds(i64::from(self.cutoff_s))).ok()?;
+            local.to_zoned(self.zone.clone()).ok()
+        });
+        // Beyond the year 9999 of jiff a day more or less is nobody's business.
+        end.map_or_else(|| next.plus_days(1).midnight_utc(), |end| Timestamp::from_seconds(end.timestamp().as_second()))
+    }
+
     /// Every scheduled run from `from` to `to`, both included, in order.
     pub fn slots(&self, schedule: &Schedule, from: Timestamp, to: Timestamp) -> Vec<Slot> {
         let (Some(begin), Some(end)) = (local(from, &self.zone), local(to, &self.zone)) else { return Vec::new() };

@@ -124,6 +124,11 @@ impl Settings {
         self.days.date_of(time)
     }
 
+    /// When the business date `date` is over.
+    pub fn end_of(&self, date: Date) -> Timestamp {
+        self.days.end_of(date)
+    }
+
     /// Everything the policy says about the two targets of a source, the good statements too.
     pub fn policy_findings(&self, source: &SourceSettings) -> Vec<Finding> {
         let claim = |mechanism| &self.target(source, mechanism).claim;
@@ -203,7 +208,8 @@ struct General {
 impl General {
     fn read(file: &ConfigFile) -> Result<Self, Mistake> {
         if file.immutability.is_some() {
-            return Err(Mistake::new("immutability", "not built yet: this release sets no object locks"));
+            let message = "belongs to a target: [targets.NAME] immutability = \"governance\" or \"compliance\"";
+            return Err(Mistake::new("immutability", message));
         }
         let host = file.host.clone().ok_or_else(|| Mistake::new("host", format!("missing, expected {HOST}")))?;
         if host.is_empty() || host.len() > 253 || host.contains(char::is_control) {

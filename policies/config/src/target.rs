@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use dualsync_model::job::{Keys, Place, Target};
+use dualsync_model::job::{Keys, LockMode, Place, Target};
 use dualsync_model::secret::SecretRef;
 use dualsync_rules::country::Country;
 use dualsync_rules::endpoint::Endpoint;
@@ -36,9 +36,6 @@ pub(crate) fn read(name: &str, entry: &TargetEntry) -> Result<TargetSettings, Mi
     if !is_name(name) {
         return Err(Mistake::new(&fields.key, "expected a name of 1 to 64 of a-z 0-9 _ -"));
     }
-    if entry.immutability.is_some() {
-        return Err(fields.wrong("immutability", "not built yet: this release sets no object locks"));
-    }
     let mechanism = mechanism(&fields, entry)?;
     let country =
         fields.parsed("country", entry.country.as_ref(), "a two-letter country code like \"DE\"", |text| {
@@ -51,7 +48,7 @@ pub(crate) fn read(name: &str, entry: &TargetEntry) -> Result<TargetSettings, Mi
         place,
         prefix: prefix(&fields, entry.prefix.as_deref().unwrap_or_default())?,
         credentials: credentials.transpose()?,
-        immutability: None,
+        immutability: immutability(&fields, entry)?,
     };
     let claim = Claim {
         target: name.to_owned(),
@@ -61,6 +58,21 @@ pub(crate) fn read(name: &str, entry: &TargetEntry) -> Result<TargetSettings, Mi
         credentials: target.credentials.as_ref().map(ToString::to_string),
     };
     Ok(TargetSettings { mechanism, target, keys: keys(&fields, mechanism, entry)?, claim })
+}
+
+fn immutability(fields: &Fields, entry: &TargetEntry) -> Result<Option<LockMode>, Mistake> {
+    let Some(mode) = entry.immutability.as_deref() else { return Ok(None) };
+    if entry.kind.as_deref() != Some("s3") {
+        return Err(fields.wrong("immutability", "belongs to kind = \"s3\": only a bucket can lock what it holds"));
+    }
+    match mode {
+        "governance" => Ok(Some(LockMode::Governance)),
+        "compliance" => Ok(Some(LockMode::Compliance)),
+        other => {
+            let expected = format!("expected \"governance\" or \"compliance\", found \"{other}\"");
+            Err(fields.wrong("immutability", expected))
+        }
+    }
 }
 
 fn mechanism(fields: &Fields, entry: &TargetEntry) -> Result<Mechanism, Mistake> {

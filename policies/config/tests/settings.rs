@@ -7,7 +7,8 @@ use dualsync_config::error::Place;
 use dualsync_config::manual::ManualLimits;
 use dualsync_config::source::SnapshotDriver;
 use dualsync_config::{ConfigError, Settings};
-use dualsync_model::job::{Keys, Place as StorePlace, Resend};
+use dualsync_model::job::{Keys, LockMode, Place as StorePlace, Resend};
+use dualsync_model::time::Timestamp;
 use dualsync_rules::mechanism::Mechanism;
 use dualsync_rules::residency::Severity;
 use dualsync_rules::retention::rule::Rule;
@@ -224,8 +225,38 @@ fn a_key_whose_feature_is_not_built_is_refused_with_that_reason() {
         check("snapshot = \"freeze\"", &format!("snapshot = \"{driver}\""), driver);
     }
     check("kind = \"s3\"\ncountry = \"FR\"", "kind = \"sftp\"\ncountry = \"FR\"", "targets.paris.kind");
-    check("bucket = \"acme-block\"", "bucket = \"acme-block\"\nimmutability = \"compliance\"", "targets.frankfurt");
-    check("host = \"web-01\"", "host = \"web-01\"\nimmutability = \"compliance\"", "dualsync.toml:2");
+}
+
+#[test]
+fn immutability_is_a_mode_of_a_bucket() {
+    let with = |mode: &str| {
+        full_with("bucket = \"acme-block\"", &format!("bucket = \"acme-block\"\nimmutability = \"{mode}\""))
+    };
+    let modes = [("governance", LockMode::Governance), ("compliance", LockMode::Compliance)];
+    for (text, mode) in modes {
+        let settings = parse(&with(text)).unwrap();
+        assert_eq!(settings.targets["frankfurt"].target.immutability, Some(mode));
+        assert_eq!(settings.targets["paris"].target.immutability, None);
+    }
+    let check = |text: &str, expected: &str| {
+        let message = message_of(text);
+        assert!(message.contains(expected), "{message}");
+    };
+    check(&with("yes"), "targets.frankfurt.immutability: expected \"governance\" or \"compliance\", found \"yes\"");
+    check(&full_with("host = \"web-01\"", "host = \"web-01\"\nimmutability = \"compliance\""), "belongs to a target");
+}
+
+#[test]
+fn a_business_date_ends_at_the_cut_off_of_the_next_day() {
+    let settings = parse(FULL).unwrap();
+    // Athens, noon: 2026-11-21T12:00+02:00, and in summer +03:00.
+    for (date, end) in [("2026-11-20", "2026-11-21T10:00:00Z"), ("2026-07-31", "2026-08-01T09:00:00Z")] {
+        let date = date.parse().unwrap();
+        let end: Timestamp = end.parse().unwrap();
+        assert_eq!(settings.end_of(date), end);
+        assert_eq!(settings.business_date(end.plus_seconds(-1)), date);
+        assert_eq!(settings.business_date(end), date.plus_days(1));
+    }
 }
 
 #[test]

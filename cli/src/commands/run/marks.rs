@@ -1,6 +1,7 @@
-//! The end of a run: copies that left the contract are marked, so that their grace begins tonight.
+//! The end of a run: copies that left the contract are marked, so that their grace begins tonight, and the locks of those
+//! that stay are made as long as the contract needs them.
 //!
-//! Best effort: whatever goes wrong here is a warning, and the next `prune` does it. Nothing is deleted.
+//! Best effort: whatever goes wrong here is a warning, and the next run or `prune` does it. Nothing is deleted.
 
 use dualsync_config::source::SourceSettings;
 use dualsync_model::event::RetiredAction;
@@ -13,7 +14,7 @@ use crate::leaving::{self, Order};
 use crate::listing::Answer;
 use crate::mechanism::{Mechanism, Pair};
 use crate::retire::{Depth, tell};
-use crate::{clock, retention};
+use crate::{clock, immutability, retention};
 
 /// Marks that were put and taken back on one side.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -57,6 +58,7 @@ async fn plan(app: &App<'_>, source: &SourceSettings) -> anyhow::Result<(Vec<Ans
         warn(app, source, &format!("{question}; `dualsync prune` asks whether they may"));
     }
     let mut orders = leaving::orders(&plans, &answers, false);
+    immutability::add(&mut orders, &plans, &answers, &app.settings, clock::now());
     let mut of = |mechanism| orders.remove(&app.settings.target(source, mechanism).target.name).unwrap_or_default();
     Ok((answers, Pair { block: of(Mechanism::Block), archive: of(Mechanism::Archive) }))
 }

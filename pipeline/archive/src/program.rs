@@ -196,7 +196,12 @@ pub async fn work_on(
             Ok(Summary { items, ..summary(&objects) })
         }
         Task::Probe(_) => {
-            let found = dualsync_archive_store::probe(objects.store().as_ref(), job.now).await?;
+            let mut found = dualsync_archive_store::probe(objects.store().as_ref(), job.now).await?;
+            if let Some(mode) = job.target.immutability {
+                let lock = dualsync_archive_store::probe_lock(objects.store().as_ref(), job.now, mode).await;
+                found.retain(|capability| capability.name != lock.name);
+                found.push(lock);
+            }
             let items = found.len() as u64;
             for capability in found {
                 events.emit(&Event::Capability(capability));

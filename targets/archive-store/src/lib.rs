@@ -61,5 +61,5 @@ mod time;
 pub mod digest;
 
 pub use open::open;
-pub use probe::probe;
+pub use probe::{probe, probe_lock};
 pub use secret::resolve_secret;

@@ -8,9 +8,10 @@ use std::fmt::Display;
 
 use bytes::Bytes;
 use dualsync_model::event::{Capability, CapabilityState};
+use dualsync_model::job::LockMode;
 use dualsync_model::time::Timestamp;
 
-use crate::contract::{Conditional, ErrorKind, Key, Operation, Store, StoreError};
+use crate::contract::{Conditional, ErrorKind, Key, Lock, Operation, Store, StoreError};
 use crate::digest::sha256;
 
 /// Beyond this difference of the clocks, seconds, nothing may be marked or deleted.
@@ -84,9 +85,7 @@ async fn conditional_put(store: &dyn Store, key: &Key, first: &Bytes) -> Capabil
 fn not_tried(name: &str) -> Capability {
     let why = match name {
         "checksum" => "not tried: opendal computes the Content-MD5 it sends, so a wrong one cannot be sent",
-        _ => {
-            "not tried: a scratch object under a lock would stay; with `immutability` each run tries it on its heartbeat"
-        }
+        _ => "not tried: a scratch object under a lock would stay, and the target asks for no `immutability`",
     };
     report(name, CapabilityState::Absent, why)
 }
@@ -100,6 +99,53 @@ async fn versioning(store: &dyn Store, key: &Key) -> Capability {
         }
         Err(error) => absent(name, &error),
     }
+}
+
+/// For so long a scratch object is locked, seconds.
+const LOCKED_S: i64 = 60;
+
+/// Tries whether the store enforces a lock: a scratch object is locked for a minute, the lock read back, and the object deleted.
+/// On a store that does what it says the object stays, a few bytes below `probe/`.
+pub async fn probe_lock(store: &dyn Store, now: Timestamp, mode: LockMode) -> Capability {
+    match try_lock(store, now, mode).await {
+        Ok((state, detail)) => report("object_lock", state, detail),
+        Err(error) => absent("object_lock", &error),
+    }
+}
+
+async fn try_lock(
+    store: &dyn Store,
+    now: Timestamp,
+    mode: LockMode,
+) -> Result<(CapabilityState, &'static str), StoreError> {
+    use CapabilityState::{Absent, Enforced, Ignored};
+
+    let key = scratch_key(store, now)?;
+    let body = Bytes::from_static(b"dualsync tries a lock");
+    store.put(&key, body.clone(), sha256(&body)).await?;
+    // Whole seconds, the last one begun: what is read back may not be shorter.
+    let until = Timestamp::from_seconds(store.now().seconds() + LOCKED_S);
+    let locked = store.lock(&key, Lock { mode, until }).await;
+    let told = match locked {
+        Ok(()) => store.lock_of(&key).await?,
+        Err(error) => {
+            // Nothing holds the scratch object; where it cannot be deleted, `delete` says so.
+            let _ = store.purge(&key).await;
+            return Err(error);
+        }
+    };
+    let holds = told.is_some_and(|told| told.mode == mode && told.until.seconds_since(until) >= -1);
+    let has_versions = store.versions(key.as_str()).await?.is_some();
+    Ok(match store.purge(&key).await {
+        _ if !holds => (Ignored, "the lock was answered with success, and cannot be read back"),
+        _ if !has_versions => (Absent, "the store keeps no versions, or does not let them be listed"),
+        Ok(purged) if purged.locked > 0 => (Enforced, "a locked version could not be deleted"),
+        Ok(_) => (Ignored, "a locked version was deleted as if it were none"),
+        Err(error) if error.kind() == ErrorKind::Denied => {
+            (Enforced, "the lock was read back; these credentials may not delete, so nobody tried to")
+        }
+        Err(error) => return Err(error),
+    })
 }
 
 fn clock(store: &dyn Store, now: Timestamp) -> Capability {
@@ -166,6 +212,21 @@ mod tests {
         assert_eq!((store.keys().len(), store.hidden()), (0, 0));
         store.lock_all(NOW.plus_seconds(60));
         check(&store, &[("delete", CapabilityState::Absent)]).await;
+    }
+
+    #[tokio::test]
+    async fn a_lock_is_tried_by_deleting_what_it_locks() {
+        let check = async |store: &MemoryStore, expected| {
+            let found = probe_lock(store, NOW, LockMode::Compliance).await;
+            assert_eq!((found.name.as_str(), found.state), ("object_lock", expected), "{found:?}");
+        };
+        let plain = MemoryStore::new(NOW);
+        check(&plain, CapabilityState::Absent).await;
+        assert!(plain.keys().is_empty());
+        let locking = MemoryStore::new(NOW);
+        locking.keep_versions();
+        check(&locking, CapabilityState::Enforced).await;
+        assert_eq!(locking.keys().len(), 1);
     }
 
     #[tokio::test]

@@ -122,6 +122,12 @@ impl Table<'_> {
         for capability in &heard.capabilities {
             self.add(judge(&subject, capability));
         }
+        let enforces =
+            |capability: &Capability| capability.name == "object_lock" && capability.state == CapabilityState::Enforced;
+        if target.target.immutability.is_some() && heard.error.is_none() && !heard.capabilities.iter().any(enforces) {
+            let why = "`immutability` is asked for, and the store was not seen to enforce an object lock: a run stores nothing there";
+            self.add(Row::new(subject.clone(), "immutability", Light::Fail, why.to_owned()));
+        }
         if let Some(error) = &heard.error {
             let (exit, hint) = judge_writer(error);
             let mut detail = with_causes(error);

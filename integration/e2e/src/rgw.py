@@ -40,14 +40,13 @@ def versions():
 
 if act == "bucket":
     request("PUT", headers={"x-amz-bucket-object-lock-enabled": arguments[0]})
-elif act == "let-put":
-    things = [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"]
-    may = ["GetObject", "GetObjectVersion", "PutObject", "ListBucket", "ListBucketVersions", "GetBucketVersioning",
-           "GetBucketObjectLockConfiguration", "PutObjectRetention", "GetObjectRetention"]
+elif act == "forbid-deleting":
     policy = {"Version": "2012-10-17", "Statement": [
-        {"Effect": "Allow", "Principal": {"AWS": [f"arn:aws:iam:::user/{arguments[0]}"]},
-         "Action": ["s3:" + action for action in may], "Resource": things}]}
+        {"Effect": "Deny", "Principal": {"AWS": ["arn:aws:iam:::user/e2e"]},
+         "Action": ["s3:DeleteObject", "s3:DeleteObjectVersion"], "Resource": [f"arn:aws:s3:::{bucket}/*"]}]}
     request("PUT", query={"policy": ""}, body=json.dumps(policy).encode())
+elif act == "let-delete":
+    request("DELETE", query={"policy": ""})
 elif act == "delete-all":
     for key, version in list(versions()):
         try:

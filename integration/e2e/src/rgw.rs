@@ -65,37 +65,28 @@ impl Rgw {
     pub fn bucket(&self, name: &str, lock: bool) -> Bucket {
         let lock = if lock { "true" } else { "false" };
         let _ = self.ask(&["bucket", name, lock]);
-        self.bucket_for(name, &(self.access_key.clone(), self.secret_key.clone()))
-    }
-
-    /// Another user, who owns nothing: access key and secret key.
-    ///
-    /// # Panics
-    /// When the gateway refuses.
-    pub fn user(&self, name: &str) -> (String, String) {
-        let (key, secret) = (random_hex(10), random_hex(20));
-        let uid = format!("--uid={name}");
-        let user = ["user", "create", &uid, "--display-name=x", "--access-key", &key, "--secret-key", &secret];
-        let _ = self.run("radosgw-admin", &[&["--conf", "ceph.conf"], &user[..]].concat());
-        (key, secret)
-    }
-
-    /// Lets `user` read, list, put and lock in a bucket, and not delete.
-    ///
-    /// # Panics
-    /// When the gateway refuses.
-    pub fn let_put(&self, bucket: &str, user: &str) {
-        let _ = self.ask(&["let-put", bucket, user]);
-    }
-
-    /// The same bucket with the keys of another user.
-    pub fn bucket_for(&self, name: &str, (key, secret): &(String, String)) -> Bucket {
         Bucket {
             endpoint: self.endpoint(),
             region: "default",
             name: name.to_owned(),
-            credentials: credentials(key, secret),
+            credentials: credentials(&self.access_key, &self.secret_key),
         }
+    }
+
+    /// Takes the right to delete in a bucket away, from its owner too: put-only credentials.
+    ///
+    /// # Panics
+    /// When the gateway refuses.
+    pub fn forbid_deleting(&self, bucket: &str) {
+        let _ = self.ask(&["forbid-deleting", bucket]);
+    }
+
+    /// Gives that right back.
+    ///
+    /// # Panics
+    /// When the gateway refuses.
+    pub fn let_delete(&self, bucket: &str) {
+        let _ = self.ask(&["let-delete", bucket]);
     }
 
     /// Tries to delete every version of every object with the keys of the bucket's owner: what a thief on the host could

@@ -1,5 +1,7 @@
 //! Object locks on a store that enforces them: what a thief with the host's credentials cannot do.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use dualsync_e2e::image::text;
 use dualsync_e2e::needs;
 use dualsync_e2e::rgw::{COMMANDS, Rgw};
@@ -56,4 +58,34 @@ fn a_bucket_without_locks_is_refused_where_immutability_is_asked_for() {
     assert!(said.stderr.contains("lock"), "{}", said.stderr);
     assert_ne!(site.dualsync(&["check"]).code, 0);
     assert_eq!(site.dualsync(&["list", "--json"]).json(), serde_json::json!([]));
+}
+
+#[test]
+fn a_host_that_may_only_put_makes_its_nights_and_cannot_delete() {
+    let Some((site, rgw)) = site("") else { return };
+    let lines = "snapshot = \"none\"\nidle = true\n".to_owned();
+    let source = dualsync_e2e::site::Source { device: site.path("data.img"), tree: site.path("tree"), lines };
+    site.configure_buckets(&rgw.bucket("left", true), &rgw.bucket("right", true), &source);
+    for bucket in ["left", "right"] {
+        rgw.forbid_deleting(bucket);
+    }
+    let _ = site.dualsync(&["init", "--sheet", text(&site.path("sheet.txt"))]).exits(0);
+    let _ = site.dualsync(&["check"]).exits(0);
+    for _ in 0..2 {
+        let _ = site.dualsync(&["run"]).exits(0);
+    }
+    let _ = site.dualsync(&["verify", "--latest", "--full"]).exits(0);
+    // A point is announced to be deleted by a mark, which is a put; nothing leaves by it.
+    let _ = site.dualsync(&["delete", "web@latest", "--yes"]).exits(0);
+    let points = site.dualsync(&["list", "--json"]).json();
+    assert_eq!(points.as_array().map(Vec::len), Some(2), "{points}");
+    // Who may delete prunes, with the keys and a state of its own.
+    std::fs::remove_dir_all(site.path("state")).unwrap();
+    for bucket in ["left", "right"] {
+        let (gone, refused) = rgw.delete_all(bucket);
+        assert!(gone.is_empty() && !refused.is_empty(), "{bucket}: {gone:?}");
+        rgw.let_delete(bucket);
+    }
+    let _ = site.dualsync(&["prune", "--yes"]).exits(0);
+    let _ = site.dualsync(&["verify", "--latest", "--full"]).exits(0);
 }

@@ -62,6 +62,9 @@ fn lock(
     copy: &CopyPlan,
     now: Timestamp,
 ) -> Lock {
+    // A lock cannot be taken back: a date that nobody believes sets none beyond a few nights.
+    let is_doubtful = |reason: &KeepReason| matches!(reason, KeepReason::Future | KeepReason::ClockDisagrees);
+    let source = source.filter(|_| !copy.keeps.iter().any(is_doubtful));
     let stands_for = copy.keeps.iter().filter_map(|reason| match reason {
         KeepReason::StandsIn(date) => Some(*date),
         _ => None,
@@ -80,10 +83,15 @@ fn until(
 ) -> Timestamp {
     let grace = i64::try_from(settings.limits.grace.as_secs()).unwrap_or(i64::MAX);
     let rule = source.map(|source| source.retention.parts());
-    let needed = || dates.iter().filter_map(|date| Some(settings.end_of(needed_until(rule?, *date)?)));
+    let today = settings.business_date(now);
+    let past = dates.iter().filter(|date| **date <= today);
     let end = match class {
-        Class::Auto => needed().max(),
-        Class::Manual => expires,
+        Class::Auto => past.filter_map(|date| Some(settings.end_of(needed_until(rule?, *date)?))).max(),
+        // A manifest may say anything: no longer than a point on demand may be asked to stay.
+        Class::Manual => source.and_then(|source| {
+            let longest = i64::try_from(source.manual.max_age.as_secs()).unwrap_or(i64::MAX);
+            Some(expires?.min(now.plus_seconds(longest)))
+        }),
     };
     let end = end.map(|end| end.plus_seconds(grace));
     // Whole seconds: the store knows no finer ones.

@@ -36,6 +36,8 @@ struct Known<'a> {
     target: &'a TargetSettings,
     repository: Option<Repository>,
     slots: Vec<KeySlot>,
+    /// A rotation of its key was cut off.
+    is_unfinished: bool,
 }
 
 /// Asks every target; one that is away is told with what was known last.
@@ -54,20 +56,21 @@ async fn known<'a>(app: &'a App<'_>) -> anyhow::Result<(Vec<Known<'a>>, Ending)>
         } else {
             Err(())
         };
-        let slots = if asked.is_ok() { slots(app, target).await } else { Vec::new() };
+        let (slots, is_unfinished) = if asked.is_ok() { slots(app, target).await } else { (Vec::new(), false) };
         let repository = asked.ok().or_else(|| repository::remembered(&app.state, name));
-        all.push(Known { target, repository, slots });
+        all.push(Known { target, repository, slots, is_unfinished });
     }
     Ok((all, list::ending(&answers)))
 }
 
-/// Every key that opens the target's repository, as its writer tells.
-async fn slots(app: &App<'_>, target: &TargetSettings) -> Vec<KeySlot> {
+/// Every key that opens the target's repository, as its writer tells, and whether a rotation was cut off.
+async fn slots(app: &App<'_>, target: &TargetSettings) -> (Vec<KeySlot>, bool) {
     let heard = app.ask(target, Task::Keys(KeysTask::List {})).await;
     if let Some(error) = &heard.error {
         app.output.warn(&format!("{}: {}", target.target.name, with_causes(error)));
     }
-    heard.key_slots
+    let is_unfinished = heard.warnings.iter().any(|warning| warning.code == "rotation_unfinished");
+    (heard.key_slots, is_unfinished)
 }
 
 /// One target of `keys list --json`.
@@ -86,7 +89,7 @@ struct TargetLine<'a> {
 
 async fn show(app: &App<'_>) -> anyhow::Result<Ending> {
     let (all, ending) = known(app).await?;
-    for Known { target, repository, slots } in &all {
+    for Known { target, repository, slots, .. } in &all {
         let (name, country) = (target.target.name.as_str(), target.claim.country.to_string());
         let facts = repository.as_ref().map_or(&[][..], |repository| &repository.facts);
         app.output.json(&TargetLine {
@@ -193,6 +196,16 @@ fn hand_out(app: &App<'_>, args: &SheetArgs, all: &[Known<'_>], ending: Ending) 
             exits,
             format!("no sheet was written: the repository of {names} is not known"),
             "`dualsync init` makes what is missing; a store that is away can be exported once it was heard",
+        ));
+    }
+    if let Some(known) = all.iter().find(|known| known.is_unfinished) {
+        let name = &known.target.target.name;
+        return Ok(Ending::with(
+            vec![dualsync_model::outcome::Exit::Failed],
+            format!(
+                "no sheet was written: a rotation of the key of {name} was cut off, and the sheet would hold the old key"
+            ),
+            format!("`dualsync keys rotate --target {name}` finishes it"),
         ));
     }
     let made: Vec<_> = all.iter().filter_map(|known| Some((known.target, known.repository.clone()?))).collect();

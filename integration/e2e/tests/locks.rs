@@ -33,7 +33,7 @@ fn who_holds_the_credentials_cannot_delete_what_the_contract_needs() {
     }
     for bucket in ["left", "right"] {
         let (gone, refused) = rgw.delete_all(bucket);
-        let data = ["packs/", "maps/", "points/", "volumes/", "catalogs/"];
+        let data = ["packs/", "maps/", "points/", "volumes/", "catalogs/", "keys/", "repo.json"];
         let is_data = |key: &&String| data.iter().any(|folder| key.starts_with(folder));
         assert_eq!(gone.iter().filter(is_data).collect::<Vec<_>>(), [""; 0], "{bucket}");
         assert!(refused.iter().filter(is_data).count() >= 4, "{bucket}: {refused:?}");

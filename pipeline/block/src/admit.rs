@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 use crate::digest::Sha256;
 use crate::format::KEY_BYTES;
 use crate::keyfile::{self, KeyFileError};
-use crate::keys::{KeyId, KeyTree};
+use crate::keys::{KeyId, KeyTree, RepositoryId};
 use crate::names;
 use crate::repository::RepositoryError;
 use crate::seal::{NoRandomness, random_bytes};
@@ -51,7 +51,7 @@ pub enum AdmitError {
     #[error("there is no key slot {0}")]
     NoSuch(String),
     /// It cannot go.
-    #[error("the slot of key {id} is of kind {kind}: the repository hangs on it, and it cannot be removed")]
+    #[error("slot {id} of kind {kind} cannot be removed: the repository, or the key file of this host, hangs on it")]
     Needed {
         /// Its id.
         id: String,
@@ -140,11 +140,22 @@ pub async fn remove(store: &dyn Store, secret: &Secret, id: &str) -> Result<KeyS
         other => other?,
     };
     let slot = KeySlot::prove(&bytes, &place, &unlocked.keys.mac_key()).map_err(RepositoryError::Damaged)?;
-    if !slot.is_removable() {
+    if !slot.is_removable() || is_way_in(secret, &slot, slot_id, unlocked.keys.repository()) {
         return Err(AdmitError::Needed { id: id.to_owned(), kind: slot.kind });
     }
     store.delete(&place).await?;
     Ok(line(slot_id, &slot, &unlocked.keys))
+}
+
+/// Whether what the host has opens the repository through this very slot: without it the host were shut out.
+fn is_way_in(secret: &Secret, slot: &KeySlot, id: KeyId, repository: RepositoryId) -> bool {
+    let opener = match secret {
+        Secret::Passphrase(words) => Opener::Passphrase(words),
+        Secret::Slot(key) => Opener::Key(key),
+        Secret::Raw(_) | Secret::Retention(_) => return false,
+    };
+    let (Some(wrap), Some(key)) = (&slot.wrap, KeyId::from_text(&slot.key_id)) else { return false };
+    wrap.open(opener, Bound { repository, slot: id, key }).is_ok_and(|opened| opened.is_some())
 }
 
 /// One line for each slot that can be removed and that a key of the repository made.

@@ -131,20 +131,26 @@ pub async fn check(access: &Access, task: &CheckTask, events: &Events) -> Result
         checked: Checked::default(),
         findings: Vec::new(),
     };
-    check.manifests().await?;
-    if let (Access::Opened(repository), None) = (access, &task.point) {
-        check.chain(repository).await?;
-        check.documents(repository).await?;
-    }
-    check.presence();
-    if task.depth == Depth::Objects {
-        check.objects().await?;
-    }
+    // What was found is told, too, where the store gives up half-way.
+    let ended = check.everything().await;
     check.tell_all().await;
-    Ok(check.checked)
+    ended.map(|()| check.checked)
 }
 
 impl Check<'_> {
+    async fn everything(&mut self) -> Result<(), Trouble> {
+        self.manifests().await?;
+        if let (Access::Opened(repository), None) = (self.access, &self.task.point) {
+            self.chain(repository).await?;
+            self.documents(repository).await?;
+        }
+        self.presence();
+        if self.task.depth == Depth::Objects {
+            self.objects().await?;
+        }
+        Ok(())
+    }
+
     fn tell(&mut self, finding: Finding) {
         self.findings.push(finding);
         self.checked.findings += 1;

@@ -73,10 +73,16 @@ impl Progress {
     }
 }
 
+struct Output {
+    to: Box<dyn Write + Send>,
+    /// The last line was printed.
+    ended: bool,
+}
+
 /// The one writer of event lines.
 #[derive(Clone)]
 pub struct Events {
-    output: Arc<Mutex<Box<dyn Write + Send>>>,
+    output: Arc<Mutex<Output>>,
     broken: Arc<AtomicBool>,
     progress: Arc<Progress>,
 }
@@ -84,16 +90,22 @@ pub struct Events {
 impl Events {
     /// Events on `output`.
     pub fn new(output: Box<dyn Write + Send>) -> Self {
+        let output = Output { to: output, ended: false };
         Self { output: Arc::new(Mutex::new(output)), broken: Arc::default(), progress: Arc::default() }
     }
 
-    /// Prints one line.
+    /// Prints one line; nothing after the last one, `summary` or `error`. A pulse that was told to stop may be in the
+    /// middle of a status on another thread, and whoever reads takes a line after the last one for garbage.
     pub fn say(&self, event: &Event) {
         let written = serde_json::to_vec(event).map_err(std::io::Error::from).and_then(|mut line| {
             line.push(b'\n');
             let mut output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
-            output.write_all(&line)?;
-            output.flush()
+            if output.ended {
+                return Ok(());
+            }
+            output.ended = matches!(event, Event::Summary(_) | Event::Error(_));
+            output.to.write_all(&line)?;
+            output.to.flush()
         });
         if let Err(error) = written
             && !self.broken.swap(true, Ordering::Relaxed)
@@ -227,6 +239,17 @@ pub(crate) mod tests {
             transferred_bytes: 7,
         };
         assert_eq!(status, expected);
+    }
+
+    #[test]
+    fn nothing_comes_after_the_last_line() {
+        let (events, lines) = Lines::events();
+        let late = Event::Status(events.progress().status());
+        events.say(&late);
+        events.say(&Event::Summary(dualsync_model::event::Summary::default()));
+        events.say(&late);
+        let told = lines.all();
+        assert!(matches!(told.as_slice(), [Event::Status(_), Event::Summary(_)]), "{told:?}");
     }
 
     #[test]

@@ -23,7 +23,7 @@ use crate::events::Events;
 use crate::evidence;
 use crate::fetch::sentence;
 use crate::init::{InitError, init};
-use crate::keyfile::{self, KeyFileError};
+use crate::keyfile::KeyFileError;
 use crate::list::list;
 use crate::probe::probe;
 use crate::prune::prune_and_lock;
@@ -165,7 +165,7 @@ async fn key_slots(
 ) -> Result<Summary, Trouble> {
     let slots = match task {
         KeysTask::List {} => {
-            let unlocked = unlock_with(&**store, &keyfile::read_any(reference).await?).await?;
+            let unlocked = unlock_with(&**store, &key_at_hand(&**store, reference, events).await?).await?;
             [rotate::lines(&unlocked), admit::lines(&**store, &unlocked).await?].concat()
         }
         KeysTask::Add { new } => {

@@ -106,11 +106,16 @@ impl Place {
     }
 }
 
-/// The key at hand, or the one that an unfinished rotation left beside it, when the store knows that one already.
+/// The key at hand, or the one that an unfinished rotation left beside it, when that one comes after the key at hand in the
+/// store's order too. The draft of a host that lost against another rotation opens its own slot and is never used.
 pub async fn key_at_hand(store: &dyn Store, reference: &SecretRef, events: &Events) -> Result<Secret, KeyFileError> {
     let secret = keyfile::read_any(reference).await?;
     let Secret::Raw(key) = &secret else { return Ok(secret) };
     let Ok(Some(draft)) = keyfile::read_draft(reference).await else { return Ok(secret) };
+    let Ok(before) = unlock(store, key).await else { return Ok(secret) };
+    if !matches!(successor(store, &before.keys).await, Ok(Some(by)) if by == draft.id()) {
+        return Ok(secret);
+    }
     match unlock(store, &draft).await {
         Ok(unlocked) if unlocked.keys.of(key.id()).is_some() => {
             let message = "a rotation of the key was cut off: its new key is used; `dualsync keys rotate` finishes it";
@@ -160,6 +165,10 @@ pub async fn rotate(
     }
     put_copy(&**store, &unlock(&**store, &new).await?).await?;
     let unlocked = unlock(&**store, &new).await?;
+    // A draft of an earlier rotation that lost leads back to a key from before the one at hand: it would shut out what that seals.
+    if unlocked.keys.of(old.id()).is_none() {
+        return Err(RotateError::Taken { path: place.draft(), id: new.id() });
+    }
     let files = match &place {
         Place::InPlace(path) => vec![path.clone(), keyfile::replace(path, &old)?],
         Place::To(path) => vec![path.clone()],

@@ -167,10 +167,13 @@ pub async fn repository_key(store: &dyn Store, secret: &Secret) -> Result<Reposi
     slots.sort_by_key(|(_, slot)| std::cmp::Reverse(slot.created_at));
     for (id, slot) in slots {
         let (Some(wrap), Some(key)) = (&slot.wrap, KeyId::from_text(&slot.key_id)) else { continue };
-        if tries == TRIES_MAX {
-            break;
+        // Only a passphrase is stretched; a slot key is compared with nothing but slots of its own kind.
+        if matches!(opener, Opener::Passphrase(_)) && wrap.argon2id.is_some() {
+            if tries == TRIES_MAX {
+                break;
+            }
+            tries += 1;
         }
-        tries += usize::from(wrap.argon2id.is_some());
         match wrap.open(opener, Bound { repository: repo.1, slot: id, key }) {
             Ok(Some(key)) => return Ok(key),
             Ok(None) => {}

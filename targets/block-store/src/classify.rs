@@ -104,6 +104,9 @@ fn kind_of_message(message: &str) -> Option<ErrorKind> {
         Some(ErrorKind::BadCredentials)
     } else if has("Date is too old") || has("date is too old") {
         Some(ErrorKind::ClockSkew)
+    } else if has("WORM protected") {
+        // MinIO refuses to delete what is locked by an `InvalidRequest`.
+        Some(ErrorKind::Denied)
     } else if has("checksum") || has("Checksum") {
         Some(ErrorKind::Checksum)
     } else {

@@ -34,7 +34,9 @@ pub async fn run(app: &App<'_>, args: &RotateArgs) -> anyhow::Result<Ending> {
         let message = format!("{} exists, and a recovery sheet is never written over", sheet.display());
         return Err(UsageError::new(message, "name a new file with --sheet").into());
     }
-    let heard = app.ask(target, Task::Keys(KeysTask::Rotate { to: args.to.clone() })).await;
+    let heard = app
+        .ask(target, Task::Keys(KeysTask::Rotate { to: args.to.as_ref().map(std::path::absolute).transpose()? }))
+        .await;
     if let Some(error) = heard.error {
         return Ok(failed(name, &error));
     }

@@ -57,7 +57,16 @@ pub struct State {
     pub spill: PathBuf,
     folder: PathBuf,
     unfinished: PathBuf,
-    _lock: File,
+    lock: File,
+}
+
+/// Said, not only closed: a child of another thread that is between fork(2) and exec(2) has a copy of the descriptor, and
+/// would hold the lock for that moment.
+impl Drop for State {
+    fn drop(&mut self) {
+        // It ends with the last descriptor in any case.
+        let _ = flock(&self.lock, FlockOperation::Unlock);
+    }
 }
 
 impl State {
@@ -76,7 +85,7 @@ impl State {
         }
         let cache = Cache::open(folder.join("cache")).map_err(failed)?;
         let unfinished = folder.join("unfinished");
-        Ok(Self { cache, spill, unfinished, folder: root.to_owned(), _lock: lock })
+        Ok(Self { cache, spill, unfinished, folder: root.to_owned(), lock })
     }
 
     /// The last manifest of this host on this target.

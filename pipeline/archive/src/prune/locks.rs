@@ -6,11 +6,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use dualsync_archive_store::contract::{Key, Lock};
+use dualsync_archive_store::contract::{ErrorKind, Key, Lock};
 use dualsync_model::job::{Lock as Wanted, LockMode};
 use dualsync_model::time::Timestamp;
 use futures::{StreamExt as _, TryStreamExt as _};
 
+use crate::format::{README_KEY, RECOVER_KEY, REPO_KEY};
 use crate::objects::{ObjectError, Objects};
 use crate::prune::apply::AT_ONCE;
 use crate::prune::survey::Survey;
@@ -31,7 +32,9 @@ pub async fn extend(
     let path = state.join(MEMORY);
     let mut known: Until =
         std::fs::read(&path).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
-    known.retain(|key, _| wanted.contains_key(key));
+    // What another source of the repository needs is remembered too; what has ended says nothing.
+    let now = objects.now();
+    known.retain(|_, until| *until > now);
     let short: Vec<_> =
         wanted.iter().filter(|(key, until)| known.get(*key).is_none_or(|found| found < *until)).collect();
     let mut longer = 0;
@@ -41,10 +44,11 @@ pub async fn extend(
     let mut outcome = Ok(());
     loop {
         match done.try_next().await {
-            Ok(Some((key, until, is_longer))) => {
+            Ok(Some((key, until, Some(is_longer)))) => {
                 longer += u64::from(is_longer);
                 known.insert(key.clone(), *until);
             }
+            Ok(Some((_, _, None))) => {}
             Ok(None) => break,
             Err(error) => {
                 outcome = Err(error);
@@ -66,16 +70,28 @@ fn by_object(survey: &Survey, wanted: &[Wanted]) -> Until {
         wanted.iter().filter(is_there).map(|one| (one.manifest.as_str(), one.until)).collect();
     let needed = |key: &str| survey.manifests.needing(key).filter_map(|need| copies.get(&*need.manifest)).max();
     let objects = survey.stored.keys().filter_map(|key| Some((key.clone(), *needed(key)?)));
-    objects.chain(copies.iter().map(|(key, until)| ((*key).to_owned(), *until))).collect()
+    // Without `repo.json` everything else would be locked and unreadable.
+    let last = copies.values().max().copied();
+    let fixed = [REPO_KEY, README_KEY, RECOVER_KEY].map(str::to_owned);
+    let ways_in = last.into_iter().flat_map(|until| fixed.clone().map(|key| (key, until)));
+    objects.chain(copies.iter().map(|(key, until)| ((*key).to_owned(), *until))).chain(ways_in).collect()
 }
 
-async fn one(objects: &Objects, key: &str, mode: LockMode, until: Timestamp) -> Result<bool, ObjectError> {
+/// Whether the lock had to be made longer; `None` when there is no such object.
+async fn one(objects: &Objects, key: &str, mode: LockMode, until: Timestamp) -> Result<Option<bool>, ObjectError> {
     let at = key.parse::<Key>()?;
-    if objects.store().lock_of(&at).await?.is_some_and(|found| found.until >= until) {
-        return Ok(false);
+    match objects.store().lock_of(&at).await {
+        Ok(Some(found)) if found.until >= until => return Ok(Some(false)),
+        Ok(_) => {}
+        // One that is missing is for `check` to tell; it must not keep the others from their locks.
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            tracing::warn!(key, "an object that a copy needs is not there to be locked");
+            return Ok(None);
+        }
+        Err(error) => return Err(error.into()),
     }
     objects.store().lock(&at, Lock { mode, until }).await?;
-    Ok(true)
+    Ok(Some(true))
 }
 
 fn write(path: &Path, known: &Until) -> std::io::Result<()> {

@@ -8,6 +8,7 @@ use dualsync_model::time::Timestamp;
 
 use crate::digest::Sha256;
 use crate::locking::{Known, extend};
+use crate::names;
 use crate::points::Head;
 use crate::prune::at_once::{PORTION, Work, at_once};
 use crate::prune::error::PruneError;
@@ -25,6 +26,7 @@ pub async fn lock_longer(
 ) -> Result<u64, PruneError> {
     let mut known = Known::load(repository);
     let mut wanted = wanted(survey, locks);
+    wanted.extend(ways_in(repository, &wanted));
     wanted.retain(|(key, until)| !known.covers(key, *until));
     let mut longer = 0;
     let mut ended = Ok(());
@@ -42,6 +44,14 @@ pub async fn lock_longer(
     // What was made longer is known even where the rest failed.
     known.save(repository.store().now());
     ended.map(|()| longer)
+}
+
+/// What opens the repository, for as long as the last of its objects is locked: without the slots that hold the older keys, or
+/// without `repo.json`, everything else would be locked and unreadable.
+fn ways_in(repository: &Repository, wanted: &[(Key, Timestamp)]) -> Vec<(Key, Timestamp)> {
+    let Some(until) = wanted.iter().map(|(_, until)| *until).max() else { return Vec::new() };
+    let fixed = [names::REPO, names::README, names::RECOVER].into_iter().map(names::fixed);
+    fixed.chain(repository.slot_places().iter().cloned()).map(|key| (key, until)).collect()
 }
 
 /// An object, until when it is locked, and whether that is new.

@@ -264,6 +264,34 @@ async fn of_two_rotations_at_once_one_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_draft_of_a_rotation_that_lost_is_never_used() {
+    let shop = Workshop::new().await;
+    shop.night(1, &noise(12 * BLOCK, 1)).await;
+    let elsewhere = shop.folder.path().join("elsewhere.key");
+    let first = keyfile::read(&shop.key).await.unwrap().id();
+    fs::copy(path(&shop), &elsewhere).unwrap();
+    // The other host drew a key and put its slot while it did not see this one's, and was then refused.
+    let fork = shop.fork();
+    let lost = rotated(&with_key(&fork, &elsewhere)).await.unlocked.keys.key_id();
+    fs::rename(&elsewhere, keyfile::draft_of(&elsewhere)).unwrap();
+    fs::copy(path(&shop), &elsewhere).unwrap();
+    rotated(&shop).await;
+    shop.pass_hours(1);
+    let place: dualsync_block_store::contract::Key = format!("keys/{lost}.json").parse().unwrap();
+    shop.memory.replace(place.clone(), fork.memory.peek(&place).unwrap());
+
+    let other = SecretRef::File(elsewhere.clone());
+    let at_hand = key_at_hand(&*shop.store, &other, &events().0).await.unwrap();
+    let Secret::Raw(at_hand) = at_hand else { panic!("the file holds a key") };
+    assert_eq!(at_hand.id(), first, "its nights would be sealed with a key that is on no sheet");
+    // It gets the new key by hand, and the draft stays: the next rotation must not lead back past that key.
+    fs::copy(path(&shop), &elsewhere).unwrap();
+    let outcome = rotate(&shop.store, &other, None, shop.store.now()).await;
+    assert!(matches!(outcome, Err(RotateError::Taken { .. })), "{outcome:?}");
+    assert_eq!(keyfile::read(&other).await.unwrap().id(), keyfile::read(&shop.key).await.unwrap().id());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_is_no_file_goes_to_a_file_that_is_named() {
     let shop = Workshop::new().await;
     let first = noise(12 * BLOCK, 1);

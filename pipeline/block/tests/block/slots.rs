@@ -90,6 +90,9 @@ async fn a_passphrase_and_a_key_file_open_the_repository_on_an_empty_machine_unt
     assert!(matches!(error, RepositoryError::NoSlot { .. }), "{error}");
     assert_eq!(Trouble::from(error).exit(), Exit::WrongKey);
 
+    let only = keyfile::read_any(&typed).await.unwrap();
+    let refused = admit::remove(&*shop.store, &only, &by_words.id).await;
+    assert!(matches!(refused, Err(AdmitError::Needed { .. })), "the only way in of a host that has but the words");
     remove(&shop, &by_words.id).await.unwrap();
     assert!(matches!(opened(&shop, &typed, "empty").await, Err(RepositoryError::NoSlot { .. })));
     assert!(restored(&shop, &spare, 1).await == first, "the other one stays");

@@ -91,6 +91,11 @@ impl Walk<'_> {
     /// whether the key is another one or `repo.json` was changed.
     async fn step(&mut self, is_first: bool) -> Result<bool, RepositoryError> {
         let id = self.keys.oldest().key_id();
+        if is_first && self.slots.is_empty() {
+            // The first key is at hand, and `repo.json` has proved it: its slot says nothing more. `check` reads it.
+            self.slots.push(KeySlot::raw(self.keys.oldest(), self.id));
+            return Ok(false);
+        }
         let slot = match (slot_of(self.store, self.keys.oldest(), &mut self.fetched).await?, is_first) {
             (Ok(slot), _) => slot,
             (Err(_), true) => return Ok(false),

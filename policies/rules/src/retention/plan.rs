@@ -55,9 +55,11 @@ pub struct SidePlan {
     pub decisions: Vec<Decision>,
     /// One row for each date of the contract, newest first.
     pub contract: Vec<Row>,
-    /// Good contract points of the last [`CONFIRMATION_DAYS`] days and [`EDGE_S`] that stay.
+    /// Good contract points of the last [`CONFIRMATION_DAYS`] days that stay.
     fresh: usize,
-    /// When that time began.
+    /// The same, of [`EDGE_S`] more.
+    fresh_with_edge: usize,
+    /// When that longer time began.
     young: Timestamp,
     /// How many points the calendar alone may take out of the rule in that time.
     by_calendar: usize,
@@ -108,12 +110,15 @@ fn side_plan(facts: &Facts<'_>, side: &Side<'_>, other: &Side<'_>, started: Opti
     };
     let decisions: Vec<_> = copies.iter().map(decide).collect();
     let young = facts.now.plus_seconds(-CONFIRMATION_DAYS * 86_400 - EDGE_S);
-    let fresh = copies.iter().filter(|copy| copy.created_at > young && !side.reasons(&copy.point).is_empty()).count();
+    let fresh_since =
+        |from| copies.iter().filter(|copy| copy.created_at > from && !side.reasons(&copy.point).is_empty()).count();
+    let (fresh, fresh_with_edge) = (fresh_since(young.plus_seconds(EDGE_S)), fresh_since(young));
     SidePlan {
         last: side.last,
         decisions,
         contract: rows(facts, side, started),
         fresh,
+        fresh_with_edge,
         young,
         by_calendar: by_calendar(facts.rule.parts()),
     }
@@ -218,7 +223,7 @@ impl SidePlan {
         let new: Vec<_> = held.iter().filter(|decision| is_loss(decision)).map(|decision| &decision.point).collect();
         let (dropped, points) = (new.len() + before.recent.len(), held.len() + before.recent.len());
         let came = new.iter().copied().chain(&before.recent).filter(|point| point.time() > self.young).count();
-        let made_up_for = new.len() <= self.fresh && dropped <= self.fresh + came + self.by_calendar;
+        let made_up_for = new.len() <= self.fresh && dropped <= self.fresh_with_edge + came + self.by_calendar;
         (!new.is_empty() && dropped * 3 > points && !made_up_for).then_some(LargeDrop { dropped, points })
     }
 }
@@ -250,6 +255,7 @@ mod tests {
             decisions,
             contract: Vec::new(),
             fresh,
+            fresh_with_edge: fresh,
             young: Timestamp::from_seconds(YOUNG),
             by_calendar: 0,
         }

@@ -135,9 +135,15 @@ async fn damage_to_what_is_for_people_is_found_and_costs_no_point() {
 async fn damage_to_the_description_or_the_key_slot_is_told_from_a_wrong_key() {
     let nights = two_nights().await;
     let slot = nights.shop.keys("keys/").remove(0);
-    for (key, action) in
-        [("repo.json", ACTIONS[1]), ("repo.json", Action::Flip(60)), (&slot, ACTIONS[1]), (&slot, Action::Flip(60))]
-    {
+    for action in [ACTIONS[1], Action::Flip(60)] {
+        let shop = nights.shop.fork();
+        action.apply(&shop, &slot);
+        // `repo.json` proves the first key; what is wrong with its slot is for `check` to tell.
+        let (checked, told) = shop.check(Depth::Presence).await;
+        assert_eq!(checked.unwrap().findings, 1, "{:?}", told.findings());
+        assert_eq!(told.findings()[0].object, slot, "{action:?}");
+    }
+    for (key, action) in [("repo.json", ACTIONS[1]), ("repo.json", Action::Flip(60))] {
         let shop = nights.shop.fork();
         action.apply(&shop, key);
         let secret = keyfile::read(&shop.key).await.unwrap();

@@ -166,9 +166,7 @@ async fn open_mended(
 ) -> Result<Repository, InitError> {
     let unlocked = unlock_with(&**store, secret).await?;
     let listed = store.list(names::KEYS, None).await?;
-    let id = unlocked.keys.repository();
-    for (at, keys) in unlocked.keys.all().enumerate() {
-        let slot = unlocked.slots.get(at).cloned().unwrap_or_else(|| KeySlot::raw(keys, id));
+    for (keys, slot) in unlocked.keys.all().zip(&unlocked.slots) {
         for place in slot.places(keys.key_id()) {
             if !listed.iter().any(|object| object.key == place) {
                 put_document(&**store, place.as_str(), slot.encode(keys, &place)).await?;

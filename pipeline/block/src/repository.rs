@@ -146,7 +146,7 @@ impl Repository {
         state: &Path,
     ) -> Result<Self, RepositoryError> {
         let unlocked = unlock(&*store, key).await?;
-        Self::of(store, target, unlocked, state).await
+        Ok(Self::of(store, target, unlocked, state))
     }
 
     /// The same with whatever a key file holds.
@@ -157,29 +157,17 @@ impl Repository {
         state: &Path,
     ) -> Result<Self, RepositoryError> {
         let unlocked = unlock_with(&*store, secret).await?;
-        Self::of(store, target, unlocked, state).await
+        Ok(Self::of(store, target, unlocked, state))
     }
 
-    async fn of(
-        store: Arc<dyn Store>,
-        target: &str,
-        unlocked: Unlocked,
-        state: &Path,
-    ) -> Result<Self, RepositoryError> {
-        if let Some(slot) = unlocked.lost_slot() {
-            let absent = store.get(&slot).await.err();
-            return Err(RepositoryError::Damaged(ObjectError::new(
-                slot,
-                absent.map_or(Problem::Digest, Problem::from),
-            )));
-        }
+    fn of(store: Arc<dyn Store>, target: &str, unlocked: Unlocked, state: &Path) -> Self {
         let (recover_sha256, slot_places) = (unlocked.recover_sha256(), unlocked.slot_places());
         let Unlocked { keys, info, repo_sha256, fetched_bytes, .. } = unlocked;
         let traffic = Traffic::default();
         traffic.fetched.store(fetched_bytes, Ordering::Relaxed);
         let cache = Cache::new(state);
         let target = target.to_owned();
-        Ok(Self { store, target, keys, info, repo_sha256, recover_sha256, slot_places, cache, traffic })
+        Self { store, target, keys, info, repo_sha256, recover_sha256, slot_places, cache, traffic }
     }
 
     /// The keys that fit it, the one at hand and those before it.

@@ -29,8 +29,8 @@ const TRIES_MAX: usize = 8;
 pub struct Unlocked {
     /// Every key, the one at hand first.
     pub keys: KeyTree,
-    /// The slots of these keys, in their order. One may be missing: that of the first key, which `repo.json`
-    /// proves without it.
+    /// The slots of these keys, in their order. That of the first key, which `repo.json` proves, is what it must be
+    /// and was not read: `check` reads it, and opening a repository at 4 a.m. does not hang on it.
     pub slots: Vec<KeySlot>,
     /// What `repo.json` says.
     pub info: RepoInfo,
@@ -41,11 +41,6 @@ pub struct Unlocked {
 }
 
 impl Unlocked {
-    /// The slot of the first key, when it is not there.
-    pub fn lost_slot(&self) -> Option<Key> {
-        (self.slots.len() < self.keys.all().count()).then(|| names::key_slot(self.keys.oldest().key_id()))
-    }
-
     /// Every place where a slot of these keys lies.
     pub fn slot_places(&self) -> Vec<Key> {
         let slots = self.keys.all().zip(&self.slots);
@@ -91,32 +86,23 @@ impl Walk<'_> {
     /// whether the key is another one or `repo.json` was changed.
     async fn step(&mut self, is_first: bool) -> Result<bool, RepositoryError> {
         let id = self.keys.oldest().key_id();
-        if is_first && self.slots.is_empty() {
-            // The first key is at hand, and `repo.json` has proved it: its slot says nothing more. `check` reads it.
+        if is_first {
             self.slots.push(KeySlot::raw(self.keys.oldest(), self.id));
             return Ok(false);
         }
-        let slot = match (slot_of(self.store, self.keys.oldest(), &mut self.fetched).await?, is_first) {
-            (Ok(slot), _) => slot,
-            (Err(_), true) => return Ok(false),
-            (Err(_), false) if self.slots.is_empty() => {
+        let damaged = |problem: Problem| RepositoryError::Damaged(ObjectError::new(names::key_slot(id), problem));
+        let slot = match slot_of(self.store, self.keys.oldest(), &mut self.fetched).await? {
+            Ok(slot) => slot,
+            Err(_) if self.slots.is_empty() => {
                 return Err(RepositoryError::WrongKey { key_id: id, place: self.store.describe() });
             }
-            (Err(absent), false) => {
-                return Err(RepositoryError::Damaged(ObjectError::new(names::key_slot(id), absent)));
-            }
+            Err(absent) => return Err(damaged(absent.into())),
         };
-        let previous = slot.open_previous(self.keys.oldest(), self.id);
-        let previous =
-            previous.map_err(|error| RepositoryError::Damaged(ObjectError::new(names::key_slot(id), error)))?;
+        let previous = slot.open_previous(self.keys.oldest(), self.id).map_err(|error| damaged(error.into()))?;
         self.slots.push(slot);
-        match previous {
-            Some(key) if !is_first && self.slots.len() <= ROTATIONS_MAX => {
-                self.keys.push_older(&key);
-                Ok(true)
-            }
-            _ => Ok(false),
-        }
+        let Some(key) = previous.filter(|_| self.slots.len() <= ROTATIONS_MAX) else { return Ok(false) };
+        self.keys.push_older(&key);
+        Ok(true)
     }
 }
 

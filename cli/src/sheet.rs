@@ -71,8 +71,9 @@ pub fn hand_out(app: &App<'_>, args: &SheetArgs, made: &[(&TargetSettings, Repos
 pub fn write(host: &str, now: Timestamp, entries: &[Entry<'_>], qr: bool) -> String {
     let mut sheet = format!(
         "DUALSYNC RECOVERY SHEET\n\nHost:     {host}\nWritten:  {}\nVersion:  {}\n\n\
-         Whoever holds this sheet and one of the stores can read everything. Keep it away from\n\
-         this host: printed in a safe, or in a password manager. Write a new one after a change\n\
+         Whoever holds this sheet and one of the stores can read what the secrets below open: all\n\
+         of it, where nothing else is said with the target. Keep it away from this host: printed\n\
+         in a safe, or in a password manager. Write a new one after a change\n\
          of keys or targets. How to use it without dualsync: README.txt and recover.py in each\n\
          repository; compare recover.py with the digest below before you run it.\n",
         now.whole_second(),

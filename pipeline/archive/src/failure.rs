@@ -89,12 +89,11 @@ impl From<PointError> for Fault {
 
 impl From<KeyError> for Fault {
     fn from(error: KeyError) -> Self {
-        let exit = match error {
-            KeyError::OtherSigner { .. } => Exit::WrongKey,
-            KeyError::Create { .. } | KeyError::Random(_) => Exit::Failed,
-            _ => Exit::Usage,
+        let (exit, code) = match error {
+            KeyError::OtherSigner { .. } => (Exit::WrongKey, "wrong_key"),
+            KeyError::Create { .. } | KeyError::Random(_) => (Exit::Failed, "internal"),
+            _ => (Exit::Usage, "usage"),
         };
-        let code = if exit == Exit::WrongKey { "wrong_key" } else { "usage" };
         Self::new(exit, code, &error)
     }
 }

@@ -9,7 +9,7 @@ use dualsync_archive_store::contract::{Lock, Store};
 use dualsync_archive_store::service::Patience;
 use dualsync_model::PROTOCOL;
 use dualsync_model::event::{Event, Failure, Hello, Repository as RepositoryLine, Summary};
-use dualsync_model::job::{EvidenceTask, Job, Task};
+use dualsync_model::job::{EvidenceTask, InitTask, Job, Task};
 use dualsync_model::keys::{KeySlot, KeysTask};
 use dualsync_model::outcome::Exit;
 use dualsync_model::secret::SecretRef;
@@ -134,7 +134,7 @@ pub async fn work_on(
     let objects = Objects::new(store);
     let target = job.target.name.as_str();
     match &job.task {
-        Task::Init(_) => init(objects, job, keys, events).await,
+        Task::Init(task) => init(objects, job, task, keys, events).await,
         Task::List(task) => {
             let repository = Repository::open(objects, target, keys).await?;
             list::list(&repository, task, events).await
@@ -247,8 +247,18 @@ async fn witness(keys: &KeyRefs<'_>) -> Option<Arc<SecretKey>> {
         .map(Arc::new)
 }
 
-async fn init(objects: Objects, job: &Job, keys: &KeyRefs<'_>, events: &Events) -> Result<Summary, Fault> {
-    let done = Repository::init(objects, &job.target.name, keys, job.now).await?;
+async fn init(
+    objects: Objects,
+    job: &Job,
+    task: &InitTask,
+    keys: &KeyRefs<'_>,
+    events: &Events,
+) -> Result<Summary, Fault> {
+    let done = if task.only_look {
+        Repository::look(objects, &job.target.name, keys).await?
+    } else {
+        Repository::init(objects, &job.target.name, keys, job.now).await?
+    };
     let repository = &done.repository;
     let newest = crate::points::Points::load(repository).await?.newest().map(|copy| copy.anchor.clone());
     let mut facts = vec![
@@ -258,6 +268,13 @@ async fn init(objects: Objects, job: &Job, keys: &KeyRefs<'_>, events: &Events) 
         ("recover.py SHA-256".to_owned(), repository.description.recover.hex()),
     ];
     facts.extend(repository.recipients.to_texts().into_iter().map(|text| ("age recipient".to_owned(), text)));
+    if keys.sealed {
+        let words = format!(
+            "the identity of this host opens catalogs; files are opened by the identity of {} alone, which is kept elsewhere",
+            keys.recipients.join(" or ")
+        );
+        facts.push(("sealed mode".to_owned(), words));
+    }
     events.emit(&Event::Repository(RepositoryLine {
         id: repository.id().to_owned(),
         created: done.created,

@@ -204,13 +204,7 @@ impl Repository {
         now: Timestamp,
     ) -> Result<Initialised, OpenError> {
         if description_bytes(&objects).await?.is_some() {
-            if let Some(key) = keys.missing().first() {
-                return Err(OpenError::LostKey { place: objects.store().describe(), key: key.to_string() });
-            }
-            let signing_public = keys.signer().await?.public().to_text();
-            let keys = KeyRefs { signing_public: Some(keys.signing_public.unwrap_or(&signing_public)), ..*keys };
-            let repository = Unlocked::open(objects, target, &keys).await?;
-            return Ok(Initialised { repository, created: false, keys_created: Vec::new() });
+            return Self::look(objects, target, keys).await;
         }
         if !objects.list(POINTS).await?.is_empty() {
             return Err(OpenError::Orphaned { place: objects.store().describe() });
@@ -236,6 +230,17 @@ impl Repository {
         let repository = Unlocked::open(objects, target, &keys).await?;
         let created = repository.description.id == description.id;
         Ok(Initialised { repository, created, keys_created })
+    }
+
+    /// Opens what is there with the keys that are there; what is missing is an error.
+    pub async fn look(objects: Objects, target: &str, keys: &KeyRefs<'_>) -> Result<Initialised, OpenError> {
+        if let Some(key) = keys.missing().first() {
+            return Err(OpenError::LostKey { place: objects.store().describe(), key: key.to_string() });
+        }
+        let signing_public = keys.signer().await?.public().to_text();
+        let keys = KeyRefs { signing_public: Some(keys.signing_public.unwrap_or(&signing_public)), ..*keys };
+        let repository = Unlocked::open(objects, target, &keys).await?;
+        Ok(Initialised { repository, created: false, keys_created: Vec::new() })
     }
 
     /// Its id.

@@ -161,8 +161,8 @@ fn is_way_in(secret: &Secret, slot: &KeySlot, id: KeyId, repository: RepositoryI
 /// One line for each slot that can be removed and that a key of the repository made.
 pub async fn lines(store: &dyn Store, unlocked: &Unlocked) -> Result<Vec<KeySlotEvent>, StoreError> {
     let slots = removable(store).await?;
-    let known = |slot: &KeySlot| KeyId::from_text(&slot.key_id).is_some_and(|id| unlocked.keys.of(id).is_some());
-    Ok(slots.iter().filter(|(_, slot)| known(slot)).map(|(id, slot)| line(*id, slot, &unlocked.keys)).collect())
+    let proved = slots.iter().filter(|found| found.is_proved_by(&unlocked.keys));
+    Ok(proved.map(|found| line(found.id, &found.slot, &unlocked.keys)).collect())
 }
 
 fn line(id: KeyId, slot: &KeySlot, keys: &KeyTree) -> KeySlotEvent {

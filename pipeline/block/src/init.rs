@@ -91,6 +91,9 @@ pub async fn init(
     if !block_bytes.is_power_of_two() || !(BLOCK_BYTES_MIN..=BLOCK_BYTES_MAX).contains(&block_bytes) {
         return Err(InitError::BlockSize(block_bytes));
     }
+    if task.only_look {
+        return look(store, target, reference, state).await;
+    }
     let exists = store.head(&names::fixed(names::REPO)).await?.is_some();
     if exists && keyfile::is_absent(reference) {
         return Err(InitError::KeyMissing { place, reference: reference.clone() });
@@ -115,18 +118,31 @@ pub async fn init(
         }
         other => Arc::new(other?),
     };
-    let newest = if exists { Census::take(&repository).await?.newest().map(Head::ledger_line) } else { None };
-    let event = RepositoryEvent {
-        created: !exists,
-        keys_created,
-        newest: newest.map(|line| Anchor { sequence: line.sequence, sha256: line.sha256.to_string() }),
-        ..describe(&repository)
-    };
+    let newest = if exists { newest(&repository).await? } else { None };
+    let event = RepositoryEvent { created: !exists, keys_created, newest, ..describe(&repository, &secret) };
     Ok((repository, event))
 }
 
+/// What is there, as it is.
+async fn look(
+    store: Arc<dyn Store>,
+    target: &str,
+    reference: &SecretRef,
+    state: &Path,
+) -> Result<(Arc<Repository>, RepositoryEvent), InitError> {
+    let secret = keyfile::read_any(reference).await?;
+    let repository = Arc::new(Repository::open_with(store, target, &secret, state).await?);
+    let event = RepositoryEvent { newest: newest(&repository).await?, ..describe(&repository, &secret) };
+    Ok((repository, event))
+}
+
+async fn newest(repository: &Arc<Repository>) -> Result<Option<Anchor>, CensusError> {
+    let line = Census::take(repository).await?.newest().map(Head::ledger_line);
+    Ok(line.map(|line| Anchor { sequence: line.sequence, sha256: line.sha256.to_string() }))
+}
+
 /// What may be told of an opened repository.
-pub fn describe(repository: &Repository) -> RepositoryEvent {
+pub fn describe(repository: &Repository, secret: &Secret) -> RepositoryEvent {
     let info = repository.info();
     let mut facts = vec![
         ("block repository id".to_owned(), info.id.clone()),
@@ -142,6 +158,7 @@ pub fn describe(repository: &Repository) -> RepositoryEvent {
         );
         facts.push(("older block key id".to_owned(), words));
     }
+    facts.extend(secret.limits().map(|words| ("what the key file holds".to_owned(), words.to_owned())));
     if repository.recover_sha256() != info.recover_sha256 {
         facts.push(("recover.py to use".to_owned(), names::recover(&repository.recover_sha256()).to_string()));
     }

@@ -304,7 +304,14 @@ fn peak_memory_bytes() -> u64 {
 
 impl From<KeyFileError> for Trouble {
     fn from(error: KeyFileError) -> Self {
-        Self::new(Exit::Usage, "usage", &error).with_hint("correct the target's `key`, or run `dualsync init`")
+        match error {
+            KeyFileError::Write { .. } | KeyFileError::Random(_) => Self::new(Exit::Failed, "internal", &error),
+            KeyFileError::NotRaw(_) => Self::new(Exit::WrongKey, "wrong_key", &error)
+                .with_hint("do it on the host whose key file holds the repository key"),
+            KeyFileError::Secret(_) | KeyFileError::NotAKey { .. } | KeyFileError::NotAFile(_) => {
+                Self::new(Exit::Usage, "usage", &error).with_hint("correct the target's `key`, or run `dualsync init`")
+            }
+        }
     }
 }
 

@@ -15,6 +15,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use dualsync_block_store::contract::{ErrorKind, Store, StoreError};
@@ -33,6 +34,9 @@ use crate::seal::{NoRandomness, random_bytes};
 use crate::secret::Secret;
 use crate::slot::{self, KeySlot};
 use crate::unlock::{ROTATIONS_MAX, Unlocked, successor, unlock};
+
+/// Longer than the second that a store's times are rounded to.
+const TICK: Duration = Duration::from_millis(2100);
 
 /// Why the key was not rotated, or not yet.
 #[derive(Debug, thiserror::Error)]
@@ -157,6 +161,9 @@ pub async fn rotate(
     }
     if begun.is_none() {
         put_slot(&**store, &before, &old, &new, now).await?;
+        // A store tells whole seconds. Who looks while the second still goes on may not see the slot of another host that will
+        // have the same time and a lower id; after it, whatever comes is later, and all who look see the same.
+        tokio::time::sleep(TICK).await;
     }
     // Of two rotations at once the store's order decides, the same for both.
     match successor(&**store, &before.keys).await? {

@@ -40,6 +40,22 @@ pub struct Retention {
 }
 
 impl Secret {
+    /// What a recovery sheet has to say of it; nothing of the repository key itself, which opens everything with no help.
+    pub const fn limits(&self) -> Option<&'static str> {
+        match self {
+            Self::Raw(_) => None,
+            Self::Passphrase(_) => {
+                Some("a passphrase: it opens what is stored for as long as its slot under keys/ is there")
+            }
+            Self::Slot(_) => {
+                Some("the key of a slot: it opens what is stored for as long as that slot under keys/ is there")
+            }
+            Self::Retention(_) => {
+                Some("a retention key: it opens manifests and NO CONTENT; nothing is restored with it")
+            }
+        }
+    }
+
     /// Reads a key file: `#` comments, empty lines, and one line, or several of a retention key.
     pub fn from_text(text: &str) -> Result<Self, NotAKey> {
         let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));

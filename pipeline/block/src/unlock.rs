@@ -21,8 +21,9 @@ use crate::wrap::{Bound, Opener};
 
 /// A repository rotates its key at most so often; a reader walks no further.
 pub const ROTATIONS_MAX: usize = 64;
-/// A passphrase is tried with so many slots: each takes the memory and the time that it asks for.
-const TRIES_MAX: usize = 8;
+/// A passphrase is tried with so many slots: each takes the memory and up to seconds of time that it asks for. Nobody makes
+/// so many; who may put can, and then it is slow, and `keys list` tells which ones a key of the repository made.
+const TRIES_MAX: usize = 64;
 
 /// What a key opened.
 #[derive(Debug)]
@@ -155,12 +156,13 @@ pub async fn repository_key(store: &dyn Store, secret: &Secret) -> Result<Reposi
     let mut tries = 0;
     // The newest first: an older one may hold a key from before a rotation.
     let mut slots = removable(store).await?;
-    slots.sort_by_key(|(_, slot)| std::cmp::Reverse(slot.created_at));
-    for (id, slot) in slots {
+    slots.sort_by_key(|found| std::cmp::Reverse(found.slot.created_at));
+    for Removable { id, slot, .. } in slots {
         let (Some(wrap), Some(key)) = (&slot.wrap, KeyId::from_text(&slot.key_id)) else { continue };
         // Only a passphrase is stretched; a slot key is compared with nothing but slots of its own kind.
         if matches!(opener, Opener::Passphrase(_)) && wrap.argon2id.is_some() {
             if tries == TRIES_MAX {
+                tracing::warn!("the passphrase opens none of the {TRIES_MAX} newest slots: the others are not tried");
                 break;
             }
             tries += 1;
@@ -174,8 +176,24 @@ pub async fn repository_key(store: &dyn Store, secret: &Secret) -> Result<Reposi
     Err(RepositoryError::NoSlot { place: store.describe() })
 }
 
-/// Every slot that can be removed, with its id, as it claims to be.
-pub async fn removable(store: &dyn Store) -> Result<Vec<(KeyId, KeySlot)>, StoreError> {
+/// A slot that can be removed, as it claims to be.
+pub struct Removable {
+    /// Its own id, as its name says.
+    pub id: KeyId,
+    /// What it says.
+    pub slot: KeySlot,
+    bytes: Bytes,
+}
+
+impl Removable {
+    /// Whether a holder of one of these keys made it; another one's is nobody's business, or somebody's forgery.
+    pub fn is_proved_by(&self, keys: &KeyTree) -> bool {
+        KeySlot::prove(&self.bytes, &names::key_slot(self.id), &keys.mac_key()).is_ok()
+    }
+}
+
+/// Every slot that claims to be one that can be removed.
+pub async fn removable(store: &dyn Store) -> Result<Vec<Removable>, StoreError> {
     let mut slots = Vec::new();
     for ObjectInfo { key, size, .. } in store.list(names::KEYS, None).await? {
         let Some(id) = names::parse_key_slot(key.as_str()).filter(|_| size <= DOCUMENT_BYTES_MAX) else { continue };
@@ -184,7 +202,7 @@ pub async fn removable(store: &dyn Store) -> Result<Vec<(KeyId, KeySlot)>, Store
             other => other?,
         };
         let slot = Unproven::parse(&bytes).and_then(|slot| slot.claim::<KeySlot>());
-        slots.extend(slot.ok().filter(KeySlot::is_removable).map(|slot| (id, slot)));
+        slots.extend(slot.ok().filter(KeySlot::is_removable).map(|slot| Removable { id, slot, bytes }));
     }
     Ok(slots)
 }

@@ -94,10 +94,13 @@ impl Shop {
     }
 
     async fn init(&self) -> Told {
-        let task = InitTask { block_bytes: Some(u32::try_from(BLOCK).unwrap()) };
+        self.init_as(&InitTask { block_bytes: Some(u32::try_from(BLOCK).unwrap()), only_look: false }).await
+    }
+
+    async fn init_as(&self, task: &InitTask) -> Told {
         let (store, state) = (Arc::clone(&self.memory) as Arc<dyn Store>, self.state());
         let now = Timestamp::from_seconds(FIRST_NIGHT);
-        init(store, "frankfurt", &self.key, &state, &task, now).await.unwrap().1
+        init(store, "frankfurt", &self.key, &state, task, now).await.unwrap().1
     }
 
     fn state(&self) -> PathBuf {
@@ -348,6 +351,8 @@ async fn a_lost_slot_costs_no_night_and_init_puts_it_back_and_another_key_stays_
     assert!(matches!(wrong, RepositoryError::WrongKey { .. }), "{wrong:?}");
     shop.remove("keys/");
     shop.open().await;
+    let looked = shop.init_as(&InitTask { only_look: true, ..InitTask::default() }).await;
+    assert!(!looked.created && shop.memory.list("keys/", None).await.unwrap().is_empty(), "a look mends nothing");
     assert!(!shop.init().await.created);
     assert_eq!(shop.memory.list("keys/", None).await.unwrap().len(), 1, "init puts the slot back");
     let wrong = shop.try_open(store(), &other).await.unwrap_err();

@@ -152,6 +152,9 @@ pub struct InitTask {
     /// Block size in bytes of a new block repository, a power of two from 64 KiB to 4 MiB; 128 KiB when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub block_bytes: Option<u32>,
+    /// Only tells what is there: creates and mends nothing, and a repository that is missing is an error.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub only_look: bool,
 }
 
 /// The task of `list`.

@@ -29,6 +29,11 @@ pub async fn run(app: &App<'_>, args: &RotateArgs) -> anyhow::Result<Ending> {
     let target = chosen(app, args.target.as_deref())?;
     let name = target.target.name.as_str();
     alone(app, target)?;
+    if args.to.is_some() && (args.sheet.sheet.is_some() || args.sheet.qr) {
+        let message = "with --to no sheet can be written yet: the configuration still finds the old key";
+        let next = "leave --sheet and --qr out, put the new file where the key is found, then `dualsync keys export`";
+        return Err(UsageError::new(message, next).into());
+    }
     // A sheet that cannot be written is told before the key is another one.
     if let Some(sheet) = args.sheet.sheet.as_ref().filter(|sheet| sheet.exists()) {
         let message = format!("{} exists, and a recovery sheet is never written over", sheet.display());

@@ -16,6 +16,7 @@ use dualsync_block::points::Census;
 use dualsync_block::repository::Repository;
 use dualsync_block::restore::restore;
 use dualsync_block::rotate::rotate;
+use dualsync_block::secret::Secret;
 use dualsync_block_store::contract::Store;
 use dualsync_block_store::directory::DirectoryStore;
 use dualsync_model::job::{CheckTask, Depth, RestoreTask, Shape};
@@ -98,7 +99,7 @@ async fn version_1_can_be_rotated_and_its_new_recover_py_restores_with_the_new_k
     assert_eq!(fs::read(at.join("recover.py")).unwrap(), before, "what was written once stays");
     assert_eq!(fs::read(at.join(&newest)).unwrap(), RECOVER_TEXT.as_bytes());
     assert_eq!(repository.recover_sha256(), Sha256::of(RECOVER_TEXT.as_bytes()));
-    let told = dualsync_block::init::describe(&repository);
+    let told = dualsync_block::init::describe(&repository, &Secret::Raw(keyfile::read(&reference).await.unwrap()));
     assert_eq!(told.recover_sha256, repository.recover_sha256().to_string());
     assert!(told.facts.contains(&("recover.py to use".to_owned(), newest.clone())), "{:?}", told.facts);
     let events = Events::new(Box::new(std::io::sink()));

@@ -15,6 +15,7 @@ use dualsync_block::restore::restore;
 use dualsync_block::rotate::rotate;
 use dualsync_block::secret::Secret;
 use dualsync_block::trouble::Trouble;
+use dualsync_block::unlock::unlock;
 use dualsync_model::event::RetiredAction;
 use dualsync_model::job::{CheckTask, Depth};
 use dualsync_model::keys::{KeySlot, NewKey};
@@ -128,6 +129,51 @@ async fn what_would_be_weak_or_the_last_way_in_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_slot_that_no_key_of_the_repository_made_is_not_listed_and_hides_none() {
+    let shop = Workshop::new().await;
+    let first = noise(12 * BLOCK, 1);
+    shop.night(1, &first).await;
+    let words = private(&shop.folder.path().join("words"), "correct horse battery staple\n");
+    let ours = add(&shop, &passphrase(words)).await.unwrap();
+    // Who may put copies the slot under other names, a thousand years younger each.
+    let bytes = shop.memory.peek(&format!("keys/{}.json", ours.id).parse().unwrap()).unwrap();
+    let mut forged: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+    forged["created_at"] = "3026-11-22T02:00:00Z".into();
+    for number in 0..9 {
+        let place = format!("keys/{number:032x}.json").parse().unwrap();
+        shop.memory.replace(place, serde_json::to_vec(&forged).unwrap().into());
+    }
+    let unlocked = unlock(&*shop.store, &keyfile::read(&shop.key).await.unwrap()).await.unwrap();
+    let listed = admit::lines(&*shop.store, &unlocked).await.unwrap();
+    assert_eq!(listed.iter().map(|slot| &slot.id).collect::<Vec<_>>(), [&ours.id]);
+    let (_, told) = shop.check(Depth::Presence).await;
+    let kinds: Vec<_> = told.findings().into_iter().map(|finding| finding.kind).collect();
+    assert_eq!(kinds, vec!["forged"; 9], "each is told");
+    let line = "dualsync-block-passphrase-1:correct horse battery staple\n";
+    let typed = private(&shop.folder.path().join("typed.key"), line);
+    assert!(restored(&shop, &typed, 1).await == first, "the good one is found behind them");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_newer_keys_made_is_no_forgery_to_an_old_one() {
+    let shop = Workshop::new().await;
+    shop.night(1, &noise(12 * BLOCK, 1)).await;
+    let SecretRef::File(path) = &shop.key else { panic!("the key is a file") };
+    let old = shop.folder.path().join("old.key");
+    fs::copy(path, &old).unwrap();
+    for _ in 0..2 {
+        rotate(&shop.store, &shop.key, None, shop.store.now()).await.unwrap();
+    }
+    add(&shop, &NewKey::KeyFile { to: shop.folder.path().join("spare.key") }).await.unwrap();
+    let with_old = opened(&shop, &SecretRef::File(old), "old").await.unwrap();
+    let (events, told) = events();
+    let task = CheckTask { point: None, depth: Depth::Presence, slice: None };
+    let checked = check(&Access::Opened(with_old), &task, &events).await.unwrap();
+    assert_eq!(checked.findings, 0, "{:?}", told.findings());
+    assert_eq!(told.warnings(), ["unproved"; 3], "two places of the newest key, and the spare one's slot");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_slot_from_before_a_rotation_opens_what_is_older_and_says_so() {
     let shop = Workshop::new().await;
     let first = noise(12 * BLOCK, 1);
@@ -146,7 +192,7 @@ async fn a_slot_from_before_a_rotation_opens_what_is_older_and_says_so() {
     let refused = admit::add(&*shop.store, &secret, &new, shop.store.now()).await;
     assert!(matches!(refused, Err(AdmitError::Repository(RepositoryError::Rotated { .. }))));
     let key = keyfile::read(&shop.key).await.unwrap();
-    let unlocked = dualsync_block::unlock::unlock(&*shop.store, &key).await.unwrap();
+    let unlocked = unlock(&*shop.store, &key).await.unwrap();
     let told = admit::lines(&*shop.store, &unlocked).await.unwrap();
     assert!(told[0].opens.contains("before a rotation"), "{told:?}");
 }

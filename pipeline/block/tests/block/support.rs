@@ -121,7 +121,7 @@ impl Workshop {
     async fn on(store: Arc<dyn Store>, memory: Arc<MemoryStore>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let key = SecretRef::File(folder.path().join("block.key"));
-        let task = InitTask { block_bytes: Some(u32::try_from(BLOCK).unwrap()) };
+        let task = InitTask { block_bytes: Some(u32::try_from(BLOCK).unwrap()), only_look: false };
         let state = folder.path().join("state");
         init(Arc::clone(&store), "frankfurt", &key, &state, &task, Timestamp::from_seconds(FIRST_NIGHT)).await.unwrap();
         Self { folder, memory, store, key }

@@ -284,6 +284,12 @@ pub fn whole(mut answers: Vec<Answer>) -> Vec<Answer> {
     answers
 }
 
+/// Whether any copy is to leave.
+pub fn is_anything(plans: &[SourcePlan]) -> bool {
+    let copies = plans.iter().flat_map(|plan| &plan.points).flat_map(|point| point.copies.iter());
+    copies.filter_map(|(_, copy)| copy.as_ref()).any(|copy| copy.action == Action::Drop)
+}
+
 /// What a person must say yes to, one sentence for each side.
 pub fn questions(plans: &[SourcePlan]) -> Vec<String> {
     let side = |plan: &SourcePlan, mechanism: Mechanism| {

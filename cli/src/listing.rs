@@ -105,6 +105,25 @@ impl CopyRow {
         }
     }
 
+    /// It is known to be wrong from now on.
+    pub fn damage(&mut self, problems: Vec<String>) {
+        self.damaged = true;
+        self.problems.extend(problems);
+        if self.state == CopyState::Available {
+            self.state = CopyState::Damaged;
+        }
+    }
+
+    /// Whether it is whole, as far as is known, and stays: somebody who restores it takes nothing from that.
+    pub fn is_good(&self) -> bool {
+        matches!(self.state, CopyState::Available | CopyState::Restoring) && !self.damaged
+    }
+
+    /// Whether it is known to be wrong, and stays.
+    pub fn is_damaged(&self) -> bool {
+        self.state == CopyState::Damaged || (self.state == CopyState::Restoring && self.damaged)
+    }
+
     /// Whether it is whole, as far as is known.
     pub fn is_available(&self) -> bool {
         self.state == CopyState::Available

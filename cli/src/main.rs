@@ -34,6 +34,8 @@ mod repository;
 
 mod leaving;
 
+mod presence;
+
 mod immutability;
 
 mod retire;

@@ -125,6 +125,8 @@ fn health(copy: &CopyRow) -> Option<Health> {
         Some(mark) if mark.asked || mark.deleting => Some(Health::Deleting),
         Some(_) if copy.damaged => Some(Health::Damaged),
         Some(_) => Some(Health::Good),
+        // Somebody restores it, which says nothing of what it is worth.
+        None if copy.is_damaged() => Some(Health::Damaged),
         None => Health::of_state(copy.state),
     }
 }
@@ -171,6 +173,9 @@ mod tests {
         check(false, false, true, Health::Damaged);
         check(false, true, false, Health::Deleting);
         check(true, false, false, Health::Deleting);
+        let restoring = |damaged| CopyRow { damaged, ..CopyRow::bare(CopyState::Restoring) };
+        assert_eq!(health(&restoring(false)), Some(Health::Good));
+        assert_eq!(health(&restoring(true)), Some(Health::Damaged), "who restores it makes it no better");
         assert_eq!(health(&CopyRow::bare(CopyState::Error)), None);
         assert_eq!(health(&CopyRow::bare(CopyState::Missing)), Some(Health::Missing));
     }

@@ -191,14 +191,14 @@ fn side(known: &Known<'_>, mechanism: Mechanism) -> SideStatus {
         return status;
     }
     let rows = || known.rows.iter().filter(|row| row.source == known.source.name);
-    let in_state = |state| move |row: &&Row| row.copies.get(mechanism).state == state;
     let points = |rows: Vec<&Row>| rows.into_iter().map(|row| row.point.clone()).collect::<Vec<_>>();
     status.contract = dates(known, mechanism);
-    status.damaged = points(rows().filter(in_state(CopyState::Damaged)).collect());
+    status.damaged = points(rows().filter(|row| row.copies.get(mechanism).is_damaged()).collect());
     // A copy that the rule let go is not missed: only one whose date this side lacks.
     let missed = |row: &&Row| row.class == Class::Auto && status.contract.gaps.contains(&row.business_date);
-    status.missing = points(rows().filter(in_state(CopyState::Missing)).filter(missed).collect());
-    let good = |row: &&Row| row.class == Class::Auto && row.copies.get(mechanism).is_available();
+    status.missing =
+        points(rows().filter(|row| row.copies.get(mechanism).state == CopyState::Missing).filter(missed).collect());
+    let good = |row: &&Row| row.class == Class::Auto && row.copies.get(mechanism).is_good();
     status.newest = rows().filter(good).max_by_key(|row| row.created_at).map(|row| Newest {
         point: row.point.clone(),
         business_date: row.business_date,

@@ -14,6 +14,8 @@ use serde::Serialize;
 use crate::app::App;
 use crate::exit::{Ending, judge_writer, with_causes};
 use crate::output::Light;
+use crate::repository;
+use crate::writer::WriterError;
 
 /// One line of the table.
 #[derive(Debug, Serialize)]
@@ -129,15 +131,30 @@ impl Table<'_> {
             self.add(Row::new(subject.clone(), "immutability", Light::Fail, why.to_owned()));
         }
         if let Some(error) = &heard.error {
-            let (exit, hint) = judge_writer(error);
-            let mut detail = with_causes(error);
-            if let Some(hint) = hint {
-                // Writing to a String cannot fail.
-                let _ = write!(detail, " ({hint})");
-            }
-            self.exits.push(exit);
-            self.add(Row::new(subject, "store", Light::Fail, detail));
+            self.failed(subject, "store", error);
+            return;
         }
+        // The store answers: whether the repository is there and the keys fit it.
+        match repository::ask(self.app, target).await {
+            Ok(found) => {
+                let newest =
+                    found.newest.map_or("no copy yet".to_owned(), |newest| format!("newest copy {}", newest.sequence));
+                let detail = format!("{} opens with the keys of this host, {newest}", found.id);
+                self.add(Row::new(subject, "repository", Light::Ok, detail));
+            }
+            Err(error) => self.failed(subject, "repository", &error),
+        }
+    }
+
+    fn failed(&mut self, subject: String, name: &str, error: &WriterError) {
+        let (exit, hint) = judge_writer(error);
+        let mut detail = with_causes(error);
+        if let Some(hint) = hint {
+            // Writing to a String cannot fail.
+            let _ = write!(detail, " ({hint})");
+        }
+        self.exits.push(exit);
+        self.add(Row::new(subject, name, Light::Fail, detail));
     }
 
     fn ending(self) -> Ending {
@@ -161,7 +178,7 @@ impl Table<'_> {
 /// What a store can do, as light: what answers "yes" and does nothing is worse than what says no.
 fn judge(subject: &str, capability: &Capability) -> Row {
     let light = match capability.state {
-        CapabilityState::Enforced | CapabilityState::Absent => Light::Ok,
+        CapabilityState::Enforced | CapabilityState::Absent | CapabilityState::NotTried => Light::Ok,
         CapabilityState::Ignored => Light::Warn,
         CapabilityState::Failed => Light::Fail,
     };
@@ -169,6 +186,7 @@ fn judge(subject: &str, capability: &Capability) -> Row {
         CapabilityState::Enforced => "works",
         CapabilityState::Ignored => "is accepted and ignored, so it is not relied on",
         CapabilityState::Absent => "is not there, and not needed",
+        CapabilityState::NotTried => "was not tried, and is not needed",
         CapabilityState::Failed => "does not work",
     };
     Row::new(subject, capability.name.clone(), light, format!("{word}: {}", capability.detail))
@@ -188,6 +206,7 @@ mod tests {
         };
         check(CapabilityState::Enforced, Light::Ok);
         check(CapabilityState::Absent, Light::Ok);
+        check(CapabilityState::NotTried, Light::Ok);
         check(CapabilityState::Ignored, Light::Warn);
         check(CapabilityState::Failed, Light::Fail);
     }

@@ -15,21 +15,30 @@ use crate::args::PruneArgs;
 use crate::commands::list;
 use crate::exit::{Ending, UsageError};
 use crate::leaving::{self, Order, SourcePlan};
+use crate::listing::Row;
 use crate::lock::{LockError, RunLock};
 use crate::mechanism::Pair;
 use crate::outcome::{Outcome, Retirement};
 use crate::retire::{Depth, tell};
-use crate::{immutability, retention};
+use crate::{immutability, presence, retention};
 
 /// Lists, plans, asks where too much would leave, then tells every target at once.
 pub async fn run(app: &App<'_>, args: &PruneArgs) -> anyhow::Result<Ending> {
     let wanted = wanted(app, args)?;
     app.settings.check_policy()?;
     app.create_state()?;
-    let answers = leaving::whole(app.list(None).await);
-    let rows = app.rows(&answers)?;
     let history = app.history()?;
-    let plans = leaving::plans(&rows, &app.settings, &history, app.now, wanted.as_ref());
+    let plan = |rows: &[Row]| leaving::plans(rows, &app.settings, &history, app.now, wanted.as_ref());
+    let mut answers = leaving::whole(app.list(None).await);
+    let mut rows = app.rows(&answers)?;
+    let mut plans = plan(&rows);
+    if leaving::is_anything(&plans) {
+        let (looked, findings) = presence::ask(app, answers).await;
+        answers = looked;
+        rows = app.rows(&answers)?;
+        presence::apply(&findings, &mut rows);
+        plans = plan(&rows);
+    }
     show::plans(app, &plans, &answers);
     if !args.dry_run {
         retention::remember_beginnings(app, &rows, &history)?;

@@ -70,6 +70,11 @@ impl Case {
         self
     }
 
+    fn damaged(mut self, row: usize) -> Self {
+        self.rows[row].copies.archive.damaged = true;
+        self
+    }
+
     #[track_caller]
     fn check(&self, state: Standing, level: Level, problem: &str) {
         let status = self.judge();
@@ -137,6 +142,14 @@ fn gaps_and_damage_are_critical() {
     case.check(Standing::Both, Level::Critical, "2 dates of the contract missing: 2026-11-18, 2026-11-17");
     let case = Case::new().archive(0, CopyState::Damaged);
     case.check(Standing::Both, Level::Critical, "damaged: web@20261119T020000Z");
+}
+
+#[test]
+fn a_copy_that_somebody_restores_is_as_good_as_it_was() {
+    Case::new().archive(1, CopyState::Restoring).check(Standing::Both, Level::Ok, "");
+    let case = Case::new().archive(1, CopyState::Restoring).damaged(1);
+    let damaged = case.judge().copies.archive;
+    assert_eq!((damaged.damaged.len(), damaged.newest.unwrap().point), (1, case.rows[0].point.clone()));
 }
 
 #[test]

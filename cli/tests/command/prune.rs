@@ -121,6 +121,30 @@ fn a_side_that_does_not_answer_is_pruned_by_nobody_and_the_other_keeps_what_it_m
 }
 
 #[test]
+fn a_copy_stays_while_what_should_follow_it_lacks_objects_whatever_the_manifests_say() {
+    let site = nights(2, 3);
+    let plan = || site.prune(22, "--dry-run --json").ends(0);
+    assert_eq!(planned(&plan(), "web@20261120T01", BLOCK), ("drop".into(), "left the contract".into()));
+    assert_eq!(site.tasks(ARCHIVE, "check")[0]["depth"], "presence");
+    // On the archive side both newer copies lost a volume: nobody here has verified them yet.
+    let stored = site.read("archive.points");
+    let points: Vec<_> =
+        stored.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["point"].clone()).collect();
+    let finding = serde_json::json!({"message_type": "finding", "target": "paris", "object": "volumes/aa", "kind": "missing",
+        "problem": "there is no such object", "points": points[1..]});
+    let end = r#"{"message_type":"error","exit_code":21,"code":"damaged","message":"some objects are damaged"}"#;
+    site.good_but(ARCHIVE, "check", &format!("say '{finding}'; say '{end}'; exit 21"));
+    let ran = plan();
+    assert_eq!(planned(&ran, "web@20261120T01", BLOCK), ("undo".into(), "no newer point is good on both sides".into()));
+    ran.tells("volumes/aa: there is no such object");
+    // Who does not say what is there is a side that did not answer.
+    site.good_but(ARCHIVE, "check", "exit 1");
+    let ran = site.prune(22, "--json").ends(1).tells("nobody knows what it holds");
+    assert_eq!(planned(&ran, "web@20261120T01", BLOCK), ("undo".into(), "no newer point is good on both sides".into()));
+    assert_eq!(site.dates(ARCHIVE), ["(19)", "20", "21"]);
+}
+
+#[test]
 fn one_side_that_fails_leaves_the_other_done() {
     let site = nights(2, 3);
     let damaged = "say '{\"message_type\":\"error\",\"exit_code\":21,\"code\":\"damaged\",\"message\":\"points/web/x cannot be read\"}'; exit 21";

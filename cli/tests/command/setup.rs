@@ -106,7 +106,19 @@ fn a_store_that_fails_gives_check_its_exit_code_and_the_rest_is_still_tried() {
     site.good_but(BLOCK, "probe", "say '{\"message_type\":\"error\",\"exit_code\":10,\"code\":\"repository_missing\",\"message\":\"no repository\"}'; exit 10");
     let ran = site.run("check").ends(10).tells("no repository");
     assert!(ran.out.contains("FAIL  target frankfurt"), "{}", ran.out);
-    assert_eq!(site.jobs(ARCHIVE).len(), 1);
+    assert_eq!((site.tasks(ARCHIVE, "probe").len(), site.tasks(BLOCK, "init").len()), (1, 0));
+    assert_eq!(site.tasks(ARCHIVE, "init")[0]["only_look"], true, "a check mends nothing");
+}
+
+#[test]
+fn a_repository_that_is_missing_or_has_another_key_fails_the_check() {
+    let site = with_keys();
+    for (exit, code) in [(10, "repository_missing"), (12, "wrong_key")] {
+        let line = format!(r#"{{"message_type":"error","exit_code":{exit},"code":"{code}","message":"not this one"}}"#);
+        site.good_but(BLOCK, "init", &format!("say '{line}'; exit {exit}"));
+        let ran = site.run("check").ends(exit).tells("not this one");
+        assert!(ran.out.contains("FAIL  target frankfurt   repository"), "{}", ran.out);
+    }
 }
 
 #[test]

@@ -110,14 +110,17 @@ async fn work(job: &Job, input: Input, events: &Events) -> Result<Summary, Fault
 /// A person waits for some tasks, and hears soon that nobody answers; the others outlive a server's restart.
 pub fn patience(task: &Task) -> Patience {
     match task {
-        Task::Init(_) | Task::List(_) | Task::Probe(_) | Task::Keys(_) | Task::Evidence(EvidenceTask::List { .. }) => {
-            Patience::brief()
-        }
+        Task::Init(_)
+        | Task::List(_)
+        | Task::Probe(_)
+        | Task::Keys(KeysTask::List {})
+        | Task::Evidence(EvidenceTask::List { .. }) => Patience::brief(),
         Task::Backup(_)
         | Task::Facts(_)
         | Task::Restore(_)
         | Task::Check(_)
         | Task::Prune(_)
+        | Task::Keys(_)
         | Task::Evidence(EvidenceTask::Put { .. }) => Patience::default(),
     }
 }

@@ -1,4 +1,4 @@
-//! `probe`: what the store does when it is really asked, and whether the key opens the repository.
+//! `probe`: what the store does when it is really asked, and whether the key file holds a key.
 
 use dualsync_block_store::contract::Store;
 use dualsync_model::event::{Capability, CapabilityState, Event, Summary};
@@ -8,17 +8,21 @@ use dualsync_model::time::Timestamp;
 use crate::events::Events;
 use crate::fetch::sentence;
 use crate::keyfile;
+use crate::secret::Secret;
 use crate::trouble::Trouble;
 
 /// Tries the store with scratch objects and the key for its form; says what was seen.
 pub async fn probe(store: &dyn Store, key: &SecretRef, now: Timestamp, events: &Events) -> Result<Summary, Trouble> {
     events.progress().phase("probing");
     let mut seen = dualsync_block_store::probe(store, now).await?;
-    seen.push(match keyfile::read(key).await {
-        Ok(key) => Capability {
+    seen.push(match keyfile::read_any(key).await {
+        Ok(secret) => Capability {
             name: "key".to_owned(),
             state: CapabilityState::Enforced,
-            detail: format!("{} was read", key.id()),
+            detail: match &secret {
+                Secret::Raw(key) => format!("{} was read", key.id()),
+                other => other.limits().unwrap_or_default().to_owned(),
+            },
         },
         Err(error) => Capability { name: "key".to_owned(), state: CapabilityState::Failed, detail: sentence(&error) },
     });

@@ -346,6 +346,8 @@ pub enum CapabilityState {
     Ignored,
     /// Refused or unknown to the store.
     Absent,
+    /// Not asked for, or it cannot be tried: nothing is known of it.
+    NotTried,
     /// A part that dualsync needs does not work.
     Failed,
 }

@@ -84,10 +84,10 @@ async fn conditional_put(store: &dyn Store, key: &Key, first: &Bytes) -> Capabil
 
 fn not_tried(name: &str) -> Capability {
     let why = match name {
-        "checksum" => "not tried: opendal computes the Content-MD5 it sends, so a wrong one cannot be sent",
-        _ => "not tried: a scratch object under a lock would stay, and the target asks for no `immutability`",
+        "checksum" => "opendal computes the Content-MD5 that it sends, so a wrong one cannot be sent",
+        _ => "a scratch object under a lock would stay, and the target asks for no `immutability`",
     };
-    report(name, CapabilityState::Absent, why)
+    report(name, CapabilityState::NotTried, why)
 }
 
 async fn versioning(store: &dyn Store, key: &Key) -> Capability {

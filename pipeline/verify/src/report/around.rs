@@ -197,6 +197,16 @@ pub struct Restore {
     pub verified: bool,
 }
 
+/// A restore is rehearsed each quarter of a year.
+const DRILL_DAYS: i64 = 92;
+
+impl Restore {
+    /// Whether the next rehearsal is due.
+    pub(super) fn is_long_ago(&self, now: Timestamp) -> bool {
+        now.seconds_since(self.at) > DRILL_DAYS * 86_400
+    }
+}
+
 /// Something both paths depend on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct SharedFact {

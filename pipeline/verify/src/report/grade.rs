@@ -72,9 +72,17 @@ impl Report {
 
     fn of_reading(&self, add: &mut impl FnMut(Grade, String)) {
         let reading = &self.around.reading;
-        if !reading.copies.is_empty() && reading.days(self.created_at).is_none() {
+        if !reading.is_on_time(self.created_at) {
             let sentence = reading.sentence(self.created_at);
-            add(Grade::Amber, format!("Reading back is on its way: {sentence}."));
+            add(Grade::Amber, format!("Reading back is late: {sentence}."));
+        }
+        let late = self.contract.iter().filter(|row| self.lateness(row).is_some()).count();
+        if late > 0 {
+            let are =
+                if late == 1 { "1 copy that the contract needs was" } else { "copies that the contract needs were" };
+            let count = if late == 1 { String::new() } else { format!("{late} ") };
+            let slices = reading.slices;
+            add(Grade::Amber, format!("{count}{are} not read back whole within the last {slices} days."));
         }
         for turn in self.around.turn.iter().flat_map(|turn| &turn.targets) {
             if !turn.findings.is_empty() {
@@ -95,9 +103,20 @@ impl Report {
                 Some(restore) if !restore.verified => {
                     add(Grade::Amber, format!("{source}: the last restore did not bring everything back."));
                 }
+                Some(restore) if restore.is_long_ago(self.created_at) => {
+                    let date = restore.at.utc_date();
+                    add(Grade::Amber, format!("{source}: the last restore on this host was on {date}."));
+                }
                 Some(_) => {}
             }
         }
+    }
+
+    /// Why the copy that counts for a date is not known to be good as lately as it should be.
+    pub(super) fn lateness(&self, row: &super::ContractRow) -> Option<String> {
+        let is_there = matches!(row.state, ContractState::Green | ContractState::Amber);
+        let point = row.point.as_ref().filter(|_| is_there)?;
+        self.around.reading.lateness(point, row.mechanism, self.created_at)
     }
 
     fn of_places(&self, add: &mut impl FnMut(Grade, String)) {

@@ -1,8 +1,8 @@
 //! How much of each kept copy was read back, and how long ago.
 //!
-//! A copy's stored objects are cut into slices; each slice has the time it was last read. "Every byte of every
-//! kept point was read within N days" holds when no copy has a slice that was never read, and N is the age of the
-//! slice whose last reading is the oldest.
+//! A copy's stored objects are cut into slices, a slice for each date of a round; each slice has the time it was last read.
+//! What is promised is that every byte of every kept copy is read within one round, so a copy owes nothing while it is younger
+//! than a round: a daily copy that leaves after 12 days never lives through one of 30.
 
 use dualsync_model::id::PointId;
 use dualsync_model::time::{Date, Timestamp};
@@ -44,6 +44,23 @@ impl CopyReading {
     pub const fn is_whole(&self) -> bool {
         self.oldest_at.is_some()
     }
+
+    /// When all of it was last known to be good: every stored byte against its digest, or every file against the other copy.
+    pub fn last_whole(&self) -> Option<Timestamp> {
+        self.oldest_at.max(self.compared_at)
+    }
+}
+
+/// Every byte of each of these was read within so many days; `None` where one was not, and of none.
+fn days_of<'a>(mut copies: impl Iterator<Item = &'a CopyReading>, now: Timestamp) -> Option<i64> {
+    let first = copies.next()?.oldest_at?;
+    let oldest = copies.try_fold(first, |oldest, copy| Some(oldest.min(copy.oldest_at?)))?;
+    Some(days_between(oldest, now))
+}
+
+/// Whole days from `at` to `now`, rounded up; 0 for what lies ahead.
+fn days_between(at: Timestamp, now: Timestamp) -> i64 {
+    (now.seconds_since(at).max(0) + DAY_S - 1) / DAY_S
 }
 
 impl Reading {
@@ -54,18 +71,40 @@ impl Reading {
         (read * 100).checked_div(all)
     }
 
-    /// Copies of which every byte was read.
-    pub fn whole(&self) -> usize {
-        self.copies.iter().filter(|copy| copy.is_whole()).count()
+    /// Whether the copy is as old as a round: each of its bytes had its turn.
+    fn is_due(&self, copy: &CopyReading, now: Timestamp) -> bool {
+        now.seconds_since(copy.point.time()) >= i64::from(self.slices) * DAY_S
     }
 
-    /// Every byte of every kept copy was read within so many days of `now`, rounded up; `None` while that is not so.
+    fn due(&self, now: Timestamp) -> impl Iterator<Item = &CopyReading> {
+        self.copies.iter().filter(move |copy| self.is_due(copy, now))
+    }
+
+    /// Every byte of every copy that is as old as a round was read within so many days of `now`, rounded up; `None`
+    /// while that is not so, and where no copy is so old.
     pub fn days(&self, now: Timestamp) -> Option<i64> {
-        if self.copies.is_empty() || self.whole() < self.copies.len() {
-            return None;
+        days_of(self.due(now), now)
+    }
+
+    /// Whether reading back keeps what a round promises.
+    pub fn is_on_time(&self, now: Timestamp) -> bool {
+        self.due(now).all(|copy| self.is_read(copy, now))
+    }
+
+    /// Whether each byte of the copy that had its turn was read in it.
+    pub fn is_read(&self, copy: &CopyReading, now: Timestamp) -> bool {
+        !self.is_due(copy, now) || copy.oldest_at.is_some_and(|at| days_between(at, now) <= i64::from(self.slices))
+    }
+
+    /// Why a copy is not known to be good, where it should be: it is as old as a round and was not wholly read or
+    /// compared within one.
+    pub fn lateness(&self, point: &PointId, mechanism: Side, now: Timestamp) -> Option<String> {
+        let copy = self.due(now).find(|copy| copy.mechanism == mechanism && copy.point == *point)?;
+        match copy.last_whole().map(|at| days_between(at, now)) {
+            Some(days) if days <= i64::from(self.slices) => None,
+            Some(days) => Some(format!("last read back whole {days} days ago")),
+            None => Some(format!("only {} of {} parts were ever read back", copy.slices_read, self.slices)),
         }
-        let oldest = self.copies.iter().filter_map(|copy| copy.oldest_at).min()?;
-        Some((now.seconds_since(oldest).max(0) + DAY_S - 1) / DAY_S)
     }
 
     /// What is known of one copy.
@@ -75,18 +114,33 @@ impl Reading {
 
     /// The whole in one sentence.
     pub fn sentence(&self, now: Timestamp) -> String {
-        match (self.percent(), self.days(now)) {
-            (None, _) => "no copy is kept yet, so there is nothing to read back".to_owned(),
-            (Some(_), Some(days)) => format!(
-                "every stored byte of all {} kept copies was read back within the last {days} {}",
-                self.copies.len(),
-                if days == 1 { "day" } else { "days" }
+        let Some(percent) = self.percent() else {
+            return "no copy is kept yet, so there is nothing to read back".to_owned();
+        };
+        let (all, due, slices) = (self.copies.len(), self.due(now).count(), self.slices);
+        let read = |days: i64| {
+            let unit = if days == 1 { "day" } else { "days" };
+            format!("was read back within the last {days} {unit}")
+        };
+        if let Some(days) = days_of(self.copies.iter(), now) {
+            return format!("every stored byte of all {all} kept copies {}", read(days));
+        }
+        match self.days(now) {
+            _ if due == 0 => format!(
+                "none of the {all} kept copies is {slices} days old yet; {percent} % of their parts were read back"
             ),
-            (Some(percent), None) => format!(
-                "{percent} % of the stored bytes of the kept copies were read back; {} of {} copies whole",
-                self.whole(),
-                self.copies.len()
+            Some(days) => format!(
+                "every stored byte of the {due} kept copies that are {slices} days old {}; {} are younger",
+                read(days),
+                all - due
             ),
+            None => {
+                let whole = self.due(now).filter(|copy| copy.is_whole()).count();
+                format!(
+                    "of {due} kept copies that are {slices} days old {whole} were read back whole, and {percent} % of the \
+                     parts of all {all}"
+                )
+            }
         }
     }
 }
@@ -106,19 +160,47 @@ mod tests {
         }
     }
 
+    /// A moment, in days after the point; the point is of midnight of day 0.
+    fn day(days: i64) -> Timestamp {
+        copy(0, None).point.time().plus_seconds(days * DAY_S)
+    }
+
     #[test]
-    fn days_count_only_when_every_copy_is_whole() {
-        let now = Timestamp::from_seconds(10 * DAY_S);
-        let check = |copies: Vec<CopyReading>, percent, days| {
-            let reading = Reading { slices: 30, copies };
-            assert_eq!((reading.percent(), reading.days(now)), (percent, days), "{}", reading.sentence(now));
+    fn days_count_only_when_every_copy_that_is_old_enough_is_whole() {
+        let check = |copies: Vec<CopyReading>, percent, days, is_on_time| {
+            let (reading, now) = (Reading { slices: 30, copies }, day(40));
+            let found = (reading.percent(), reading.days(now), reading.is_on_time(now));
+            assert_eq!(found, (percent, days, is_on_time), "{}", reading.sentence(now));
         };
-        check(vec![], None, None);
-        check(vec![copy(30, Some(9 * DAY_S))], Some(100), Some(1));
-        check(vec![copy(30, Some(9 * DAY_S)), copy(30, Some(8 * DAY_S - 1))], Some(100), Some(3));
-        check(vec![copy(30, Some(9 * DAY_S)), copy(29, None)], Some(98), None);
-        check(vec![copy(0, None)], Some(0), None);
+        let read = |days| copy(30, Some(day(days).seconds()));
+        let young = || CopyReading { point: PointId::new("web".parse().unwrap(), day(20)), ..copy(3, None) };
+        check(vec![], None, None, true);
+        check(vec![read(39)], Some(100), Some(1), true);
+        check(vec![read(39), copy(30, Some(day(38).seconds() - 1))], Some(100), Some(3), true);
+        check(vec![read(39), copy(29, None)], Some(98), None, false);
+        check(vec![copy(0, None)], Some(0), None, false);
+        // A copy that is younger than a round owes nothing.
+        check(vec![young()], Some(10), None, true);
+        check(vec![young(), read(39)], Some(55), Some(1), true);
+        // What was promised is a round, and one that was missed is late.
+        check(vec![read(10)], Some(100), Some(30), true);
+        check(vec![copy(30, Some(day(10).seconds() - 1))], Some(100), Some(31), false);
         // A reading from the future is fresh, not negative.
-        check(vec![copy(30, Some(11 * DAY_S))], Some(100), Some(0));
+        check(vec![read(41)], Some(100), Some(0), true);
+    }
+
+    #[test]
+    fn a_copy_is_late_when_neither_its_bytes_nor_its_files_were_read_whole_within_a_round() {
+        let check = |copy: CopyReading, now, expected: Option<&str>| {
+            let point = copy.point.clone();
+            let reading = Reading { slices: 30, copies: vec![copy] };
+            assert_eq!(reading.lateness(&point, Side::Block, now).as_deref(), expected);
+            assert_eq!(reading.lateness(&point, Side::Archive, now), None, "there is no such copy");
+        };
+        check(copy(3, None), day(29), None);
+        check(copy(3, None), day(30), Some("only 3 of 30 parts were ever read back"));
+        check(copy(30, Some(day(5).seconds())), day(35), None);
+        check(copy(30, Some(day(5).seconds())), day(36), Some("last read back whole 31 days ago"));
+        check(CopyReading { compared_at: Some(day(10)), ..copy(3, None) }, day(36), None);
     }
 }

@@ -50,9 +50,9 @@ impl Report {
         };
         for rows in self.contract.chunk_by(alike) {
             if let [row] = rows {
-                write_row(out, row, &row.date.to_string())?;
+                write_row(out, row, &row.date.to_string(), self.lateness(row))?;
             } else {
-                write_row(out, &rows[0], &format!("{} dates", rows.len()))?;
+                write_row(out, &rows[0], &format!("{} dates", rows.len()), None)?;
             }
         }
         writeln!(out)
@@ -76,14 +76,16 @@ impl Report {
     }
 }
 
-fn write_row(out: &mut String, row: &ContractRow, dates: &str) -> fmt::Result {
+fn write_row(out: &mut String, row: &ContractRow, dates: &str, late: Option<String>) -> fmt::Result {
     let state = match row.state {
+        ContractState::Green if late.is_some() => "amber",
         ContractState::Green => "green",
         ContractState::Amber => "amber",
         ContractState::Red => "RED",
         ContractState::BeforeStart => "before start",
     };
     let reason = if row.reason.is_empty() { String::new() } else { format!(", {}", row.reason) };
+    let reason = late.map_or(reason.clone(), |late| format!("{reason}, {late}"));
     writeln!(out, "  {} {dates} {} in {}: {state}{reason}", row.source, row.mechanism, row.country)
 }
 

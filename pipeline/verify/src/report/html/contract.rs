@@ -57,7 +57,9 @@ impl Report {
             page.raw("<td><span class=\"sign none\" aria-hidden=\"true\">\u{2013}</span> not asked for</td>");
             return;
         };
+        let late = self.lateness(row);
         let (grade, word) = match row.state {
+            ContractState::Green if late.is_some() => (Grade::Amber, "there"),
             ContractState::Green => (Grade::Green, "there"),
             ContractState::Amber => (Grade::Amber, "stands in"),
             ContractState::Red => (Grade::Red, "missing"),
@@ -73,7 +75,7 @@ impl Report {
         }
         if let Some(point) = &row.point {
             page.note(&format!("point {point}"));
-            page.note(&self.read_back(point, row.mechanism));
+            page.note(&late.unwrap_or_else(|| self.read_back(point, row.mechanism)));
         }
         page.raw("</td>");
     }

@@ -5,7 +5,7 @@ use dualsync_model::time::Timestamp;
 use super::{Grade, Page};
 use crate::report::Report;
 use crate::report::around::Drill;
-use crate::report::reading::CopyReading;
+use crate::report::reading::{CopyReading, Reading};
 use crate::report::text::bytes;
 use crate::side::Side;
 
@@ -13,14 +13,14 @@ impl Report {
     pub(super) fn write_reading(&self, page: &mut Page) {
         let (reading, now) = (&self.around.reading, self.created_at);
         page.raw("<section>\n<h2>How much of everything that is kept was read back, and when</h2>\n<p>");
-        let grade = if reading.days(now).is_some() { Grade::Green } else { Grade::Amber };
+        let grade = if reading.is_on_time(now) { Grade::Green } else { Grade::Amber };
         page.sign(grade).raw(" <strong>").text(&sentence(&reading.sentence(now))).raw("</strong></p>\n");
         if !reading.copies.is_empty() {
             let caption =
                 format!("Stored bytes of each kept copy read against their SHA-256, in {} equal parts", reading.slices);
             page.table(&caption, &["Date", "Block copy", "Archive copy", "Both compared file by file"]);
             for copies in reading.copies.chunk_by(|a, b| a.point == b.point) {
-                write_point(page, copies, reading.slices);
+                write_point(page, copies, reading, now);
             }
             page.end_table();
         }
@@ -33,7 +33,7 @@ impl Report {
 }
 
 /// One line for both copies of a point.
-fn write_point(page: &mut Page, copies: &[CopyReading], slices: u32) {
+fn write_point(page: &mut Page, copies: &[CopyReading], reading: &Reading, now: Timestamp) {
     let Some(first) = copies.first() else { return };
     page.raw("<tr><th scope=\"row\">").text(&first.business_date.to_string());
     page.note(&first.point.to_string()).raw("</th>");
@@ -43,9 +43,10 @@ fn write_point(page: &mut Page, copies: &[CopyReading], slices: u32) {
             continue;
         };
         page.raw("<td>");
+        page.sign(if reading.is_read(copy, now) { Grade::Green } else { Grade::Amber });
         match copy.oldest_at {
-            Some(at) => page.sign(Grade::Green).raw(" all parts").note(&format!("the oldest {}", at.utc_date())),
-            None => page.sign(Grade::Amber).text(&format!(" {} of {slices} parts", copy.slices_read)),
+            Some(at) => page.raw(" all parts").note(&format!("the oldest {}", at.utc_date())),
+            None => page.text(&format!(" {} of {} parts", copy.slices_read, reading.slices)),
         };
         page.raw("</td>");
     }
@@ -61,7 +62,8 @@ fn write_drill(page: &mut Page, drill: &Drill, now: Timestamp) {
             .raw("</p>\n");
         return;
     };
-    let grade = if restore.verified { Grade::Green } else { Grade::Amber };
+    let is_good = restore.verified && !restore.is_long_ago(now);
+    let grade = if is_good { Grade::Green } else { Grade::Amber };
     let what = if restore.partial { "some files" } else { "everything" };
     let came = if restore.verified {
         "all of it came back and fitted its checksums"

@@ -75,6 +75,15 @@ fn reading() -> Reading {
     Reading { slices: 30, copies: vec![copy(Side::Block), copy(Side::Archive)] }
 }
 
+/// The first copy so many days old, wholly read and compared so many days ago; what the contract's first row needs.
+fn aged(report: &mut Report, days: i64, read: Option<i64>, compared: Option<i64>) -> CopyReading {
+    let ago = |days: i64| now().plus_seconds(-days * 86_400);
+    let point = dualsync_model::id::PointId::new("web".parse().unwrap(), ago(days));
+    report.contract[0].point = Some(point.clone());
+    let (oldest_at, compared_at) = (read.map(ago), compared.map(ago));
+    CopyReading { point, compared_at, oldest_at, ..report.around.reading.copies[0].clone() }
+}
+
 /// A report on which everything is good; `word` stands in every text that comes from outside.
 fn report(word: &str) -> Report {
     let facts = || vec![directory(""), file(&format!("a {word}"), "x")];
@@ -297,9 +306,27 @@ fn everything_that_is_not_green_is_a_reason_at_the_top() {
             Exit::Done,
         ),
         (
-            |report| report.around.reading.copies[0].oldest_at = None,
+            |report| report.around.reading.copies[0] = aged(report, 40, Some(31), None),
             Grade::Amber,
-            "Reading back is on its way",
+            "Reading back is late: every stored byte of all 2 kept copies was read back within the last 31 days",
+            Exit::Done,
+        ),
+        (
+            |report| report.around.reading.copies[0] = aged(report, 40, None, None),
+            Grade::Amber,
+            "Reading back is late: of 1 kept copies that are 30 days old 0 were read back whole",
+            Exit::Done,
+        ),
+        (
+            |report| report.around.reading.copies[0] = aged(report, 40, Some(31), Some(31)),
+            Grade::Amber,
+            "1 copy that the contract needs was not read back whole within the last 30 days.",
+            Exit::Done,
+        ),
+        (
+            |report| report.around.drills[0].restore.as_mut().unwrap().at = now().plus_seconds(-93 * 86_400),
+            Grade::Amber,
+            "web: the last restore on this host was on",
             Exit::Done,
         ),
         (|report| report.around.drills[0].restore = None, Grade::Amber, "no restore was rehearsed", Exit::Done),

@@ -35,7 +35,7 @@ pub struct PruneArgs {
 #[command(after_help = "\
 Marks the copies, after it has shown which dates the contract loses and was told to go on: y for points, the \
 source's name for a whole source, or --yes. Any `dualsync prune` that runs limits.grace (24 h) later deletes them \
-with everything that only they needed; until three quarters of that are over `dualsync undelete` takes it back.
+with everything that only they needed; until it begins to, `dualsync undelete` takes it back.
 
 The newest copy of a store stays until there is a newer one, or until its whole source is deleted.
 
@@ -65,8 +65,8 @@ pub struct DeleteArgs {
 /// `dualsync undelete`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Takes the marks of both copies back. It is refused when the deletion has begun, or when less than a quarter of \
-limits.grace is left. A point that left the contract is marked again by the next run or prune.
+Takes the marks of both copies back, however old they are. It is refused when the deletion has begun. A point that left the \
+contract is marked again by the next run or prune.
 
 Examples:
   dualsync undelete web@20261120T020000Z")]

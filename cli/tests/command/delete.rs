@@ -15,6 +15,14 @@ impl Site {
         self.at(&format!("2026-11-{day} 08:00:00"), line)
     }
 
+    /// As a deleter leaves a store that was cut off after it had begun.
+    fn begin_deleting(&self, mechanism: &str) {
+        let marks = self.read(&format!("{mechanism}.marks"));
+        let begun = marks.replace("\"asked\": true", "\"asked\": true, \"deleting\": true");
+        assert_ne!(begun, marks);
+        std::fs::write(self.path(&format!("{mechanism}.marks")), begun).unwrap();
+    }
+
     fn states(&self, day: u32) -> Vec<(String, String)> {
         let listed = self.morning(day, "list --json").last();
         let state = |copy: &serde_json::Value| copy["state"].as_str().unwrap().to_owned();
@@ -89,7 +97,7 @@ fn a_store_that_does_not_answer_leaves_the_other_side_marked_and_is_told() {
 }
 
 #[test]
-fn a_deletion_is_taken_back_while_there_is_time() {
+fn a_deletion_is_taken_back_at_any_age_until_deleting_has_begun() {
     let site = two_nights();
     site.morning(21, "delete web@20261120 --yes").ends(0);
     let ran = site.morning(21, "undelete web@20261120").ends(0);
@@ -98,8 +106,13 @@ fn a_deletion_is_taken_back_while_there_is_time() {
     let again = site.morning(21, "undelete web@20261120").ends(0);
     assert!(again.out.contains("is not marked for deletion"), "{}", again.out);
     site.morning(21, "delete web@20261120 --yes").ends(0);
-    site.at("2026-11-22 03:00:00", "undelete web@20261120").ends(1).tells("frankfurt: refused: web@20261120T0100");
-    assert_eq!(site.states(22)[0], ("deleting".into(), "deleting".into()));
+    let late = site.morning(25, "undelete web@20261120").ends(0);
+    late.says(&["paris: web@20261120T0100", "kept again"]);
+    assert_eq!(site.states(25)[0], ("available".into(), "available".into()));
+    site.morning(25, "delete web@20261120 --yes").ends(0);
+    site.begin_deleting(BLOCK);
+    site.morning(25, "undelete web@20261120").ends(1).tells("frankfurt: refused: web@20261120T0100");
+    assert_eq!(site.states(25)[0], ("deleting".into(), "available".into()));
 }
 
 #[test]

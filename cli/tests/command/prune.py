@@ -79,13 +79,13 @@ def prune(name, job):
     for manifest in task["undo"]:
         mark = marked[manifest]
         point = next(copy["point"] for copy in there if copy["manifest"] == manifest)
-        late = mark.get("deleting") or (seconds(now) - seconds(mark["since"])).total_seconds() > grace * 3 / 4
+        late = mark.get("deleting", False)
         say(
             message_type="retired",
             point=point,
             manifest=manifest,
             action="refused" if late else "undone",
-            reason="its deletion is near" if late else "asked for",
+            reason="its deletion has begun" if late else "asked for",
         )
         if not late:
             del marked[manifest]

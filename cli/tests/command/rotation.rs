@@ -60,10 +60,18 @@ fn the_same_date_reads_the_same_slice() {
 fn a_turn_marks_the_points_of_a_bad_object_and_a_later_turn_does_not_make_them_good() {
     let site = two_points();
     let finding = r#"{"message_type":"finding","target":"frankfurt","object":"packs/aa/bb","kind":"digest","problem":"does not fit its digest","points":["web@20261119T010000Z"]}"#;
-    let body = format!("case \"$job\" in *'\"point\"'*) ;; *) say '{finding}' ;; esac\nsay '{SUMMARY}'\nexit 0");
+    // As both writers end when they have read all and something is wrong.
+    let damaged = r#"{"message_type":"error","exit_code":21,"code":"damaged","message":"1 stored objects are wrong"}"#;
+    let turn = format!("say '{finding}'; say '{damaged}'; exit 21");
+    let body = format!("case \"$job\" in *'\"point\"'*) ;; *) {turn} ;; esac\nsay '{SUMMARY}'\nexit 0");
     site.good_but(BLOCK, "check", &body);
-    let ran = site.at("2026-11-20 02:00:00", "verify --slice today/3 --json").ends(21);
-    assert_eq!(ran.last()["report"]["turn"]["targets"][0]["findings"][0], "packs/aa/bb: does not fit its digest");
+    let report = site.at("2026-11-20 02:00:00", "verify --slice today/3 --json").ends(21).last()["report"].clone();
+    let turn = &report["turn"]["targets"][0];
+    assert_eq!(turn["findings"][0], "packs/aa/bb: does not fit its digest");
+    assert!(turn["failure"].is_null(), "{turn}");
+    // The slice was read, of the good points too.
+    let read = report["reading"]["copies"].as_array().unwrap().iter().map(|copy| &copy["slices_read"]);
+    assert!(read.clone().all(|read| *read == 1) && read.count() == 4, "{report}");
     let state = || {
         let listed = site.run("list --json").ends(0).last();
         [0, 1].map(|at| listed[at]["copies"]["block"]["state"].as_str().unwrap().to_owned())

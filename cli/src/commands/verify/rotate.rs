@@ -25,6 +25,7 @@ use crate::listen::{Heard, listen};
 use crate::listing::{Answer, Row};
 use crate::mechanism::Pair;
 use crate::rotation;
+use crate::writer::WriterError;
 
 /// Reads the slice of every target that answered, and remembers what was read.
 pub async fn turn(app: &App<'_>, answers: &[Answer], rows: &[Row], date: Date, slice: Slice) -> anyhow::Result<Turn> {
@@ -62,8 +63,14 @@ fn of_target(target: &TargetSettings, heard: &Heard, points: &[PointId]) -> Turn
         objects: summary.objects,
         fetched_bytes: summary.fetched_bytes,
         findings: record::bounded(damage.map(sentence).collect()),
-        failure: heard.error.as_ref().map(|error| with_causes(error)),
+        failure: failure(heard).map(|error| with_causes(error)),
     }
+}
+
+/// Why the slice was not read to its end. That something in it is wrong is what reading it found, and no failure.
+fn failure(heard: &Heard) -> Option<&WriterError> {
+    let is_result = |error: &&WriterError| matches!(error, WriterError::Failed { failure, .. } if failure.code == "damaged" && !heard.findings.is_empty());
+    heard.error.as_ref().filter(|error| !is_result(error))
 }
 
 fn sentence(finding: &Finding) -> String {
@@ -83,7 +90,7 @@ fn note(rotated: &mut Rotated, target: &TargetSettings, heard: &Heard, points: V
     for list in problems.values_mut() {
         *list = record::bounded(std::mem::take(list));
     }
-    if heard.error.is_none() {
+    if failure(heard).is_none() {
         rotated.points.get_mut(target.mechanism).extend(points);
     }
 }

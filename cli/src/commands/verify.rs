@@ -10,12 +10,13 @@ mod around;
 
 mod chain;
 
+use dualsync_config::source::SourceSettings;
 use dualsync_model::event::Point;
 use dualsync_model::id::PointId;
 use dualsync_model::outcome::Exit;
 use dualsync_model::slice::Slice;
 use dualsync_verify::pair::{Copies, pair_up};
-use dualsync_verify::report::{ContractRow, PointReport, Report, Scope, TargetName};
+use dualsync_verify::report::{ContractRow, ContractState, PointReport, Report, Scope, TargetName};
 use dualsync_verify::side::Both;
 
 use crate::app::App;
@@ -27,6 +28,7 @@ use crate::listing::{Answer, Row};
 use crate::mechanism::Mechanism;
 use crate::point::{resolve, source_of};
 use crate::rotation::Choice;
+use crate::writer::WriterError;
 use crate::{clock, retention};
 
 /// What is read.
@@ -82,7 +84,7 @@ pub async fn run(app: &App<'_>, args: &VerifyArgs) -> anyhow::Result<Ending> {
     let history = app.history()?;
     let around = around::gather(app, &answers, &rows, &history, turn).await;
     let mut report =
-        Report { created_at: clock::now(), points, contract: contract(app, args, &rows, &history), around };
+        Report { created_at: clock::now(), points, contract: contract(app, args, &answers, &rows, &history), around };
     chain::keep(app, &mut report).await?;
     app.output.say(report.text().trim_end());
     app.output.json(&report.summary());
@@ -129,10 +131,32 @@ fn name(app: &App<'_>, target: Option<&String>) -> TargetName {
     TargetName { target, country }
 }
 
-fn contract(app: &App<'_>, args: &VerifyArgs, rows: &[Row], history: &History) -> Vec<ContractRow> {
+fn contract(app: &App<'_>, args: &VerifyArgs, answers: &[Answer], rows: &[Row], history: &History) -> Vec<ContractRow> {
     let only = args.point.as_deref().and_then(source_of);
     let sources = app.settings.sources.iter().filter(|source| only.as_ref().is_none_or(|name| source.name == *name));
-    sources.flat_map(|source| retention::contract(rows, source, &app.settings, history, app.now)).collect()
+    let of_source = |source: &SourceSettings| {
+        let mut dates = retention::contract(rows, source, &app.settings, history, app.now);
+        for mechanism in Mechanism::BOTH {
+            admit(&mut dates, &app.settings.target(source, mechanism).target.name, mechanism, answers);
+        }
+        dates
+    };
+    sources.flat_map(of_source).collect()
+}
+
+/// Of a store that did not answer nobody knows what it holds: its dates are red for that reason and not for want of a copy.
+fn admit(dates: &mut [ContractRow], target: &str, mechanism: Mechanism, answers: &[Answer]) {
+    // A damaged manifest among the others is told for itself.
+    let is_silent =
+        |error: &WriterError| !matches!(error, WriterError::Failed { failure, .. } if failure.code == "damaged");
+    if !answers.iter().any(|answer| answer.target == target && answer.error.as_ref().is_some_and(is_silent)) {
+        return;
+    }
+    let is_gap =
+        |row: &&mut ContractRow| row.mechanism == retention::side_of(mechanism) && row.state == ContractState::Red;
+    for row in dates.iter_mut().filter(is_gap) {
+        row.reason = format!("not known: {target} did not answer");
+    }
 }
 
 fn ending(report: &Report) -> Ending {

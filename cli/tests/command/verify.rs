@@ -145,3 +145,17 @@ fn the_point_the_latest_or_all_are_verified() {
     assert_eq!(points("--all"), 2);
     assert_eq!(points("web@20261120"), 1);
 }
+
+#[test]
+fn dates_of_a_store_that_does_not_answer_are_red_for_that_reason() {
+    let site = with_point();
+    site.good_but(ARCHIVE, "list", "exit 1");
+    let ran =
+        site.at("2026-11-20 08:00:00", "verify --presence --json").ends(1).tells("not every target answered: paris");
+    let dates = ran.last()["contract"].clone();
+    let of =
+        |mechanism: &str| dates.as_array().unwrap().iter().find(|row| row["mechanism"] == mechanism).unwrap().clone();
+    assert_eq!((&of(BLOCK)["date"], &of(BLOCK)["state"]), (&"2026-11-19".into(), &"green".into()));
+    assert_eq!((&of(ARCHIVE)["date"], &of(ARCHIVE)["state"]), (&"2026-11-19".into(), &"red".into()));
+    assert_eq!(of(ARCHIVE)["reason"], "not known: paris did not answer");
+}

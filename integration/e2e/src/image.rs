@@ -1,5 +1,6 @@
 //! Real file systems in image files, mounted through loop devices.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -31,7 +32,7 @@ impl Mounted {
     /// When a tool fails.
     pub fn make(directory: &Path, name: &str, kind: &str, megabytes: u64, arguments: &[&str]) -> Self {
         let image = directory.join(format!("{name}.img"));
-        let file = std::fs::File::create(&image).unwrap();
+        let file = fs::File::create(&image).unwrap();
         file.set_len(megabytes << 20).unwrap();
         let mkfs = format!("mkfs.{kind}");
         sh(&mkfs, &[&["-q"], arguments, &[text(&image)]].concat());
@@ -43,7 +44,7 @@ impl Mounted {
     /// # Panics
     /// When a tool fails.
     pub fn mount(image: &Path, tree: &Path, options: &[&str]) -> Self {
-        std::fs::create_dir_all(tree).unwrap();
+        fs::create_dir_all(tree).unwrap();
         let device = PathBuf::from(sh("losetup", &["--find", "--show", text(image)]));
         sh("mount", &[options, &[text(&device), text(tree)]].concat());
         Self { image: image.to_owned(), device, tree: tree.to_owned() }
@@ -66,6 +67,18 @@ impl Drop for Mounted {
 #[track_caller]
 pub fn fsck_is_clean(image: &Path) {
     sh("e2fsck", &["-fn", text(image)]);
+}
+
+/// An image is a clean ext file system with the files of `tree`, which `debugfs` writes into the new folder `inside`.
+///
+/// # Panics
+/// When it is not.
+#[track_caller]
+pub fn image_has_the_tree(image: &Path, tree: &Path, inside: &Path) {
+    fsck_is_clean(image);
+    fs::create_dir(inside).unwrap();
+    sh("debugfs", &["-R", &format!("rdump / {}", text(inside)), text(image)]);
+    sh("diff", &["-r", "--no-dereference", "-x", "lost+found", text(tree), text(inside)]);
 }
 
 /// Two trees are equal for a tool that is not ours.

@@ -29,4 +29,8 @@ pub mod site;
 
 pub mod calendar;
 
+pub mod qr;
+
+pub mod lost;
+
 pub mod nights;

@@ -192,7 +192,15 @@ pub fn change_tiny_source(source: &Source, day: u32) {
 /// # Panics
 /// When a tool fails.
 pub fn grow_small_source(source: &Source, bytes: usize) {
-    fs::write(source.tree.join("grown"), random_bytes(bytes)).unwrap();
+    write_small_source(source, "grown", &random_bytes(bytes));
+}
+
+/// Writes a file of a small source, anew or over.
+///
+/// # Panics
+/// When a tool fails.
+pub fn write_small_source(source: &Source, name: &str, bytes: &[u8]) {
+    fs::write(source.tree.join(name), bytes).unwrap();
     make_image(source, "256M");
 }
 

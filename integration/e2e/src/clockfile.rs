@@ -11,6 +11,7 @@ use std::process::Command;
 use dualsync_model::time::Timestamp;
 
 /// The clock.
+#[derive(Clone)]
 pub struct ClockFile {
     path: PathBuf,
     library: OsString,
@@ -22,11 +23,13 @@ impl ClockFile {
     /// # Panics
     /// When `faketime` is not there or the file cannot be written.
     pub fn new(path: &Path, at: Timestamp) -> Self {
+        clear_after_the_dead();
         // Only the wrapper knows where Debian keeps the library for this machine.
         let asked =
             Command::new("faketime").args(["-m", "-f", "2020-01-01 00:00:00", "printenv", "LD_PRELOAD"]).output();
         let mut library = asked.expect("cannot start faketime").stdout;
         library.retain(|byte| *byte != b'\n');
+        assert!(!library.is_empty(), "faketime does not say where its library is");
         let clock = Self { path: path.to_owned(), library: OsString::from_vec(library) };
         clock.set(at);
         clock
@@ -62,7 +65,7 @@ impl ClockFile {
         }
     }
 
-    /// `command` at that time, for [`crate::nights::Nights`].
+    /// `command` at that time.
     pub fn at(&self, command: &Command, at: Timestamp) -> Command {
         self.set(at);
         let mut held = Command::new(command.get_program());
@@ -72,5 +75,17 @@ impl ClockFile {
         }
         self.hold(&mut held);
         held
+    }
+}
+
+/// The same for every process that is gone: whoever was killed with its test could not clear up.
+fn clear_after_the_dead() {
+    for entry in fs::read_dir("/dev/shm").into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let process = name.to_str().and_then(|name| name.rsplit_once("_sem_").or_else(|| name.rsplit_once("_shm_")));
+        let Some((_, Ok(process))) = process.map(|(before, number)| (before, number.parse::<u32>())) else { continue };
+        if !Path::new("/proc").join(process.to_string()).exists() {
+            ClockFile::clear_after(process);
+        }
     }
 }

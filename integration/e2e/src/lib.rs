@@ -29,6 +29,8 @@ pub mod site;
 
 pub mod calendar;
 
+pub mod kept;
+
 pub mod qr;
 
 pub mod lost;

@@ -44,9 +44,18 @@ elif act == "forbid-deleting":
     policy = {"Version": "2012-10-17", "Statement": [
         {"Effect": "Deny", "Principal": {"AWS": ["arn:aws:iam:::user/e2e"]},
          "Action": ["s3:DeleteObject", "s3:DeleteObjectVersion"], "Resource": [f"arn:aws:s3:::{bucket}/*"]}]}
+    # Who puts an object owns it: the bucket's owner may read those of others by this policy only.
+    reading = ("e2e", ["s3:GetObject", "s3:GetObjectVersion"])
+    for user, actions in [(other, ["s3:*"]) for other in arguments] + ([reading] if arguments else []):
+        policy["Statement"].append(
+            {"Effect": "Allow", "Principal": {"AWS": [f"arn:aws:iam:::user/{user}"]}, "Action": actions,
+             "Resource": [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"]})
     request("PUT", query={"policy": ""}, body=json.dumps(policy).encode())
 elif act == "let-delete":
     request("DELETE", query={"policy": ""})
+elif act == "list":
+    for key, _ in versions():
+        print(key)
 elif act == "delete-all":
     for key, version in list(versions()):
         try:

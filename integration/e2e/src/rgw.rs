@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::bucket::{Bucket, credentials};
+use crate::clockfile::ClockFile;
 use crate::garage::{free_ports, random_hex};
 
 /// The commands it needs; Debian's packages `ceph-mon`, `ceph-osd` and `radosgw`.
@@ -26,6 +27,7 @@ pub struct Rgw {
     port: u16,
     access_key: String,
     secret_key: String,
+    clock: Option<ClockFile>,
 }
 
 impl Rgw {
@@ -34,6 +36,14 @@ impl Rgw {
     /// # Panics
     /// When one of the daemons does not start.
     pub fn start(directory: &Path) -> Self {
+        Self::start_by(directory, None)
+    }
+
+    /// As [`Rgw::start`]; the gateway, which tells the time and dates the objects, goes by `clock`.
+    ///
+    /// # Panics
+    /// As [`Rgw::start`].
+    pub fn start_by(directory: &Path, clock: Option<&ClockFile>) -> Self {
         for folder in ["mon", "osd", "rgw"] {
             fs::create_dir_all(directory.join(folder)).unwrap();
         }
@@ -41,7 +51,8 @@ impl Rgw {
         let (fsid, osd) = (uuid(), uuid());
         fs::write(directory.join("ceph.conf"), configuration(directory, &fsid, monitor_port, port)).unwrap();
         let (access_key, secret_key) = (random_hex(10), random_hex(20));
-        let mut rgw = Self { daemons: Vec::new(), directory: directory.to_owned(), port, access_key, secret_key };
+        let (daemons, directory) = (Vec::new(), directory.to_owned());
+        let mut rgw = Self { daemons, directory, port, access_key, secret_key, clock: clock.cloned() };
 
         let address = format!("[v2:127.0.0.1:{monitor_port}]");
         let _ = rgw.run("monmaptool", &["--create", "--addv", "a", &address, "--fsid", &fsid, "monmap"]);
@@ -89,6 +100,29 @@ impl Rgw {
         let _ = self.ask(&["let-delete", bucket]);
     }
 
+    /// Lets somebody else, who is no host, do everything in a bucket; the bucket as they see it. Its owner may put and not
+    /// delete.
+    ///
+    /// # Panics
+    /// When the gateway refuses.
+    pub fn pruner(&self, name: &str) -> Bucket {
+        let (key, secret) = (random_hex(10), random_hex(20));
+        let uid = format!("--uid=pruner-{name}");
+        let user = ["user", "create", &uid, "--display-name=pruner", "--access-key", &key, "--secret-key", &secret];
+        let _ = self.run("radosgw-admin", &[&["--conf", "ceph.conf"], &user[..]].concat());
+        let _ = self.ask(&["forbid-deleting", name, &format!("pruner-{name}")]);
+        let credentials = credentials(&key, &secret);
+        Bucket { endpoint: self.endpoint(), region: "default", name: name.to_owned(), credentials }
+    }
+
+    /// The keys of all objects in a bucket.
+    ///
+    /// # Panics
+    /// When the gateway does not list.
+    pub fn list(&self, bucket: &str) -> Vec<String> {
+        self.ask(&["list", bucket]).lines().map(str::to_owned).collect()
+    }
+
     /// Tries to delete every version of every object with the keys of the bucket's owner: what a thief on the host could
     /// do. The keys that are gone and those that the gateway refused to delete.
     ///
@@ -105,29 +139,45 @@ impl Rgw {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    /// Signed at the time that the gateway has.
     fn ask(&self, what: &[&str]) -> String {
         let endpoint = self.endpoint();
-        self.run("python3", &[&["-c", SCRIPT, &endpoint, &self.access_key, &self.secret_key], what].concat())
+        let mut command = Command::new("python3");
+        command.args(["-c", SCRIPT, &endpoint, &self.access_key, &self.secret_key]).args(what);
+        if let Some(clock) = &self.clock {
+            clock.hold(&mut command);
+        }
+        self.end(command)
     }
 
     fn run(&self, program: &str, arguments: &[&str]) -> String {
-        let ended = Command::new(program).args(arguments).current_dir(&self.directory).output().expect(program);
+        let mut command = Command::new(program);
+        command.args(arguments);
+        self.end(command)
+    }
+
+    fn end(&self, mut command: Command) -> String {
+        let ended =
+            command.current_dir(&self.directory).output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let said = String::from_utf8_lossy(&ended.stderr);
-        assert!(ended.status.success(), "{program} {arguments:?}: {said}");
+        assert!(ended.status.success(), "{command:?}: {said}");
         String::from_utf8_lossy(&ended.stdout).into_owned()
     }
 
     fn serve(&mut self, program: &str, arguments: &[&str]) {
         let log = fs::File::create(self.directory.join(format!("{program}.out"))).unwrap();
-        let started = Command::new(program)
+        let mut command = Command::new(program);
+        command
             .args(["--conf", "ceph.conf", "--foreground"])
             .args(arguments)
             .current_dir(&self.directory)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(log)
-            .spawn();
-        self.daemons.push(started.expect(program));
+            .stderr(log);
+        if let Some(clock) = self.clock.as_ref().filter(|_| program == "radosgw") {
+            clock.hold(&mut command);
+        }
+        self.daemons.push(command.spawn().expect(program));
     }
 
     /// The gateway has no line that says it listens, so its port is tried.
@@ -151,6 +201,7 @@ impl Drop for Rgw {
         for daemon in self.daemons.iter_mut().rev() {
             let _ = daemon.kill();
             let _ = daemon.wait();
+            ClockFile::clear_after(daemon.id());
         }
     }
 }

@@ -127,9 +127,9 @@ impl Objects {
 
     /// Locks an object. A bucket may have locked it for longer by itself, and then refuses what would be shorter.
     pub async fn set_lock(&self, key: &Key, lock: Lock) -> Result<(), ObjectError> {
-        let Err(error) = self.store.lock(key, lock).await else { return Ok(()) };
+        let Err(error) = self.store.lock(key, None, lock).await else { return Ok(()) };
         let may_be_longer = matches!(error.kind(), ErrorKind::Denied | ErrorKind::Locked);
-        let is_longer = may_be_longer && self.store.lock_of(key).await?.is_some_and(|found| found.until >= lock.until);
+        let is_longer = may_be_longer && self.store.lock_of(key, None).await?.is_some_and(|found| found.until >= lock.until);
         if is_longer { Ok(()) } else { Err(error.into()) }
     }
 

@@ -115,16 +115,24 @@ impl Store for BudgetedStore {
         self.behind.versions(prefix)
     }
 
+    fn get_version<'a>(&'a self, key: &'a Key, version: &'a str, bytes_max: u64) -> Reply<'a, Bytes> {
+        Box::pin(async move {
+            let body = self.behind.get_version(key, version, bytes_max).await?;
+            self.draw(body.len()).await;
+            Ok(body)
+        })
+    }
+
     fn purge<'a>(&'a self, key: &'a Key) -> Reply<'a, Purged> {
         self.behind.purge(key)
     }
 
-    fn lock<'a>(&'a self, key: &'a Key, lock: Lock) -> Reply<'a, ()> {
-        self.behind.lock(key, lock)
+    fn lock<'a>(&'a self, key: &'a Key, version: Option<&'a str>, lock: Lock) -> Reply<'a, ()> {
+        self.behind.lock(key, version, lock)
     }
 
-    fn lock_of<'a>(&'a self, key: &'a Key) -> Reply<'a, Option<Lock>> {
-        self.behind.lock_of(key)
+    fn lock_of<'a>(&'a self, key: &'a Key, version: Option<&'a str>) -> Reply<'a, Option<Lock>> {
+        self.behind.lock_of(key, version)
     }
 
     fn clear_unfinished(&self, before: Timestamp, only_count: bool) -> Reply<'_, u64> {

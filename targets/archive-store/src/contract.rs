@@ -136,6 +136,20 @@ pub struct Lock {
     pub until: Timestamp,
 }
 
+impl Lock {
+    /// Whether it holds at least as long as `wanted`, and against everybody whom that one would hold off.
+    pub fn covers(self, wanted: Self) -> bool {
+        self.until >= wanted.until && (self.mode == wanted.mode || self.mode == LockMode::Compliance)
+    }
+
+    /// The later end and the stricter mode of both: what is set in place of one of them weakens neither.
+    #[must_use]
+    pub fn joined(self, other: Self) -> Self {
+        let mode = if self.mode == LockMode::Compliance { self.mode } else { other.mode };
+        Self { mode, until: self.until.max(other.until) }
+    }
+}
+
 /// The outcome of [`Store::purge`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Purged {
@@ -225,11 +239,20 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// `Ok`: no look-up finds it, also when there was none before. `Err`: it may still be there.
     fn delete<'a>(&'a self, key: &'a Key) -> Reply<'a, ()>;
 
-    /// Every version and every marker of the keys that begin with the text `prefix`, ordered by key; `None` where the store
-    /// keeps none, cannot list them or may not. Repeatable.
+    /// Every version and every marker of the keys that begin with the text `prefix`, ordered by key, and of one key the
+    /// oldest first: the last one is on top. `None` where the store keeps none, cannot list them or may not. Repeatable.
     fn versions<'a>(&'a self, prefix: &'a str) -> Reply<'a, Option<Vec<Version>>> {
         let _ = prefix;
         Box::pin(std::future::ready(Ok(None)))
+    }
+
+    /// Reads a version of an object that may have at most `bytes_max` bytes, by the id that [`Store::versions`] gave.
+    ///
+    /// Errors as of [`Store::get_at_most`]. Repeatable.
+    fn get_version<'a>(&'a self, key: &'a Key, version: &'a str, bytes_max: u64) -> Reply<'a, Bytes> {
+        let _ = (version, bytes_max);
+        let failure = StoreError::new(ErrorKind::Unsupported, Operation::Get, self.describe(), key.as_str());
+        Box::pin(std::future::ready(Err(failure)))
     }
 
     /// Takes away every version of an object and every marker on it, by id, the oldest first; where the store keeps no
@@ -240,19 +263,19 @@ pub trait Store: fmt::Debug + Send + Sync {
         Box::pin(async move { self.delete(key).await.map(|()| Purged::default()) })
     }
 
-    /// Locks the current version of an object.
+    /// Locks a version of an object; `None` is what is on top.
     ///
     /// `Ok`: the store says that it is locked; [`Store::lock_of`] tells what it has. [`ErrorKind::Unsupported`]: it knows no
     /// locks. A lock that is shorter than the one that is there is refused. Repeatable.
-    fn lock<'a>(&'a self, key: &'a Key, lock: Lock) -> Reply<'a, ()> {
-        let _ = lock;
+    fn lock<'a>(&'a self, key: &'a Key, version: Option<&'a str>, lock: Lock) -> Reply<'a, ()> {
+        let _ = (version, lock);
         let failure = StoreError::new(ErrorKind::Unsupported, Operation::Put, self.describe(), key.as_str());
         Box::pin(std::future::ready(Err(failure)))
     }
 
-    /// The lock of the current version, as the store tells it; `None`: it tells of none. Repeatable.
-    fn lock_of<'a>(&'a self, key: &'a Key) -> Reply<'a, Option<Lock>> {
-        let _ = key;
+    /// The lock of a version, as the store tells it; `None`: it tells of none. Repeatable.
+    fn lock_of<'a>(&'a self, key: &'a Key, version: Option<&'a str>) -> Reply<'a, Option<Lock>> {
+        let _ = (key, version);
         Box::pin(std::future::ready(Ok(None)))
     }
 
@@ -301,6 +324,20 @@ mod tests {
         for bad in [String::new(), "ab/".repeat(400)] {
             assert_eq!(Key::new(bad.clone()), Err(KeyError::Length(bad.len())));
         }
+    }
+
+    #[test]
+    fn a_lock_is_never_weakened_by_another() {
+        let lock = |mode, seconds| Lock { mode, until: Timestamp::from_seconds(seconds) };
+        let (governance, compliance) = (LockMode::Governance, LockMode::Compliance);
+        let check = |found: Lock, wanted: Lock, covers: bool, joined: Lock| {
+            assert_eq!((found.covers(wanted), found.joined(wanted)), (covers, joined), "{found:?} {wanted:?}");
+        };
+        check(lock(governance, 9), lock(governance, 8), true, lock(governance, 9));
+        check(lock(governance, 8), lock(governance, 9), false, lock(governance, 9));
+        check(lock(governance, 9), lock(compliance, 8), false, lock(compliance, 9));
+        check(lock(compliance, 9), lock(governance, 9), true, lock(compliance, 9));
+        check(lock(compliance, 8), lock(governance, 9), false, lock(compliance, 9));
     }
 
     #[test]

@@ -48,19 +48,25 @@ pub(crate) fn info(key: Key, meta: &Metadata) -> ObjectInfo {
 /// The versions and markers among `entries`, ordered by key, the oldest of each first: services give the newest first.
 /// `None` where the store keeps none: then S3 calls the only one `null`.
 pub(crate) fn versions(entries: Vec<Entry>, prefix: &str) -> Option<Vec<Version>> {
-    let mut found: Vec<Version> = entries
+    let mut found: Vec<(Version, bool)> = entries
         .into_iter()
         .filter(|entry| entry.metadata().is_file())
         .filter_map(|entry| {
             let (key, meta) = (Key::new(entry.path()).ok()?, entry.metadata());
             let id = meta.version()?.to_owned();
             let info = info(key, meta);
-            info.key.as_str().starts_with(prefix).then(|| Version { info, id, is_marker: meta.is_deleted() })
+            let is_on_top = meta.is_current() == Some(true);
+            let asked = info.key.as_str().starts_with(prefix);
+            asked.then(|| (Version { info, id, is_marker: meta.is_deleted() }, is_on_top))
         })
         .collect();
     found.reverse();
-    found.sort_by(|one, other| (&one.info.key, one.info.modified).cmp(&(&other.info.key, other.info.modified)));
-    found.iter().any(|version| version.id != "null").then_some(found)
+    // opendal gives markers apart from versions, and some services tell whole seconds: what is on top is told besides.
+    found.sort_by(|(one, is_top), (other, is_over)| {
+        (&one.info.key, is_top, one.info.modified).cmp(&(&other.info.key, is_over, other.info.modified))
+    });
+    let keeps = found.iter().any(|(version, _)| version.id != "null");
+    keeps.then(|| found.into_iter().map(|(version, _)| version).collect())
 }
 
 /// The objects among `entries` that were asked for, in order.

@@ -142,6 +142,7 @@ impl Spoil for Option<Vec<Version>> {}
 impl Spoil for Receipt {}
 impl Spoil for Conditional {}
 impl Spoil for Option<ObjectInfo> {}
+impl Spoil for Option<Lock> {}
 impl Spoil for Vec<ObjectInfo> {}
 
 impl Spoil for Bytes {
@@ -203,17 +204,24 @@ impl Store for FaultyStore {
         self.pass(Operation::List, prefix, real)
     }
 
+    fn get_version<'a>(&'a self, key: &'a Key, version: &'a str, bytes_max: u64) -> Reply<'a, Bytes> {
+        let real = Box::pin(async move { self.behind.get_version(key, version, bytes_max).await });
+        self.pass(Operation::Get, key.as_str(), real)
+    }
+
     fn purge<'a>(&'a self, key: &'a Key) -> Reply<'a, Purged> {
         let real = Box::pin(async move { self.behind.purge(key).await });
         self.pass(Operation::Delete, key.as_str(), real)
     }
 
-    fn lock<'a>(&'a self, key: &'a Key, lock: Lock) -> Reply<'a, ()> {
-        self.behind.lock(key, lock)
+    fn lock<'a>(&'a self, key: &'a Key, version: Option<&'a str>, lock: Lock) -> Reply<'a, ()> {
+        let real = Box::pin(async move { self.behind.lock(key, version, lock).await });
+        self.pass(Operation::Put, key.as_str(), real)
     }
 
-    fn lock_of<'a>(&'a self, key: &'a Key) -> Reply<'a, Option<Lock>> {
-        self.behind.lock_of(key)
+    fn lock_of<'a>(&'a self, key: &'a Key, version: Option<&'a str>) -> Reply<'a, Option<Lock>> {
+        let real = Box::pin(async move { self.behind.lock_of(key, version).await });
+        self.pass(Operation::Head, key.as_str(), real)
     }
 
     fn clear_unfinished(&self, before: Timestamp, only_count: bool) -> Reply<'_, u64> {

@@ -1,7 +1,7 @@
 //! Object locks of S3, for which opendal has no call: two requests that are signed here, by the crate that opendal signs with.
 //!
 //! They go over the same [`Wire`] as all others, so they are counted, timed and understood alike. A lock is set on
-//! the current version after its put, and read back from the headers of HEAD: what is not told there is not there.
+//! the version on top or on one by its id, and read back from the headers of HEAD: what is not told there is not there.
 
 use std::collections::HashMap;
 
@@ -46,21 +46,24 @@ impl Locks {
         Some(Self { wire, signer, base })
     }
 
-    /// Sets the lock of the current version; S3 refuses one that is shorter than what is there.
-    pub(crate) async fn set(&self, key: &Key, lock: Lock) -> Result<()> {
+    /// Sets the lock of a version; S3 refuses one that is shorter than what is there.
+    pub(crate) async fn set(&self, key: &Key, version: Option<&str>, lock: Lock, changes_mode: bool) -> Result<()> {
         let (mode, until) = (word(lock.mode), lock.until);
         let body = format!(
             "<Retention xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Mode>{mode}</Mode><RetainUntilDate>{until}</RetainUntilDate></Retention>"
         );
         let md5 = STANDARD.encode(digest::md5_bytes(body.as_bytes()));
-        let request = Request::put(self.url(key, "?retention")).header("Content-MD5", md5);
+        let mut request = Request::put(self.url(key, "retention", version)).header("Content-MD5", md5);
+        if changes_mode {
+            request = request.header("x-amz-bypass-governance-retention", "true");
+        }
         let response = self.send(request.body(Buffer::from(body))).await?;
         if response.status().is_success() { Ok(()) } else { Err(refused(response.status())) }
     }
 
-    /// The lock of the current version, as HEAD tells it.
-    pub(crate) async fn of(&self, key: &Key) -> Result<Option<Lock>> {
-        let request = Request::builder().method(Method::HEAD).uri(self.url(key, ""));
+    /// The lock of a version, as HEAD tells it.
+    pub(crate) async fn of(&self, key: &Key, version: Option<&str>) -> Result<Option<Lock>> {
+        let request = Request::builder().method(Method::HEAD).uri(self.url(key, "", version));
         let response = self.send(request.body(Buffer::new())).await?;
         if response.status() == StatusCode::NOT_FOUND {
             return Err(Error::new(DalKind::NotFound, "no such object"));
@@ -68,8 +71,13 @@ impl Locks {
         Ok(told(response.headers()))
     }
 
-    fn url(&self, key: &Key, query: &str) -> String {
-        format!("{}{}{query}", self.base, percent_encode_path(key.as_str()))
+    fn url(&self, key: &Key, query: &str, version: Option<&str>) -> String {
+        // As in a path, but for the slash.
+        let version = version.map(|id| format!("versionId={}", percent_encode_path(id).replace('/', "%2F")));
+        let query: Vec<_> =
+            Some(query).filter(|query| !query.is_empty()).into_iter().chain(version.as_deref()).collect();
+        let mark = if query.is_empty() { "" } else { "?" };
+        format!("{}{}{mark}{}", self.base, percent_encode_path(key.as_str()), query.join("&"))
     }
 
     async fn send(&self, request: http::Result<Request<Buffer>>) -> Result<Response<HttpBody>> {

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::future::ready;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -14,6 +14,7 @@ use dualsync_model::time::Timestamp;
 
 use crate::contract::{
     Conditional, ErrorKind, Key, Lock, ObjectInfo, Operation, Purged, Receipt, Reply, Store, StoreError, Version,
+    too_large,
 };
 use crate::digest;
 use crate::tally::Tally;
@@ -22,28 +23,24 @@ use crate::time::ToldTime;
 /// The double.
 #[derive(Debug)]
 pub struct MemoryStore {
-    objects: Mutex<BTreeMap<Key, Stored>>,
-    /// What lies below the objects, where versions are kept, by the ids that they have.
-    older: Mutex<BTreeMap<(Key, u64), Older>>,
+    /// Of each key the oldest first: the last one is on top. Where no versions are kept there is one.
+    objects: Mutex<BTreeMap<Key, Vec<Stored>>>,
+    ids: AtomicU64,
     keeps_versions: AtomicBool,
     locked_until: Mutex<Option<Timestamp>>,
-    locks: Mutex<BTreeMap<Key, Lock>>,
     pretends: AtomicBool,
     tally: Tally,
     time: ToldTime,
 }
 
+/// A version of an object, or a marker.
 #[derive(Clone, Debug)]
 struct Stored {
+    id: String,
     body: Bytes,
     modified: Timestamp,
-}
-
-/// A version that is not the current one, or a marker.
-#[derive(Clone, Debug)]
-struct Older {
-    stored: Stored,
     is_marker: bool,
+    lock: Option<Lock>,
 }
 
 impl MemoryStore {
@@ -51,10 +48,9 @@ impl MemoryStore {
     pub fn new(now: Timestamp) -> Self {
         Self {
             objects: Mutex::default(),
-            older: Mutex::default(),
+            ids: AtomicU64::default(),
             keeps_versions: AtomicBool::new(false),
             locked_until: Mutex::default(),
-            locks: Mutex::default(),
             pretends: AtomicBool::new(false),
             tally: Tally::default(),
             time: ToldTime::from_job(now),
@@ -66,7 +62,7 @@ impl MemoryStore {
         self.time.set_by_store(now);
     }
 
-    /// From now on a deletion hides, and only [`Store::purge`] takes away.
+    /// From now on a deletion hides, what is replaced stays below, and only [`Store::purge`] takes away.
     pub fn keep_versions(&self) {
         self.keeps_versions.store(true, Ordering::SeqCst);
     }
@@ -76,25 +72,14 @@ impl MemoryStore {
         self.pretends.store(true, Ordering::SeqCst);
     }
 
-    /// The lock on an object, without counting a request.
+    /// The lock on what is on top of a key, without counting a request.
     pub fn locked(&self, key: &Key) -> Option<Lock> {
-        self.locks.lock().unwrap_or_else(PoisonError::into_inner).get(key).copied()
+        self.locks(key).last().copied().flatten()
     }
 
-    fn set_lock(&self, key: &Key, lock: Lock) -> Result<(), StoreError> {
-        self.tally.count(Operation::Put);
-        if !self.keeps_versions.load(Ordering::SeqCst) {
-            return Err(failure(ErrorKind::Unsupported, Operation::Put, key));
-        }
-        if self.peek(key).is_none() {
-            return Err(failure(ErrorKind::NotFound, Operation::Put, key));
-        }
-        let is_shorter = self.locked(key).is_some_and(|found| found.until > lock.until);
-        if is_shorter {
-            return Err(failure(ErrorKind::Denied, Operation::Put, key));
-        }
-        self.locks.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), lock);
-        Ok(())
+    /// The lock of each version and marker of a key, the oldest first, without counting a request.
+    pub fn locks(&self, key: &Key) -> Vec<Option<Lock>> {
+        self.with(|objects| objects.get(key).into_iter().flatten().map(|stored| stored.lock).collect())
     }
 
     /// No version goes before `until`.
@@ -104,73 +89,116 @@ impl MemoryStore {
 
     /// Versions and markers below the objects, without counting a request.
     pub fn hidden(&self) -> usize {
-        self.older.lock().unwrap_or_else(PoisonError::into_inner).len()
-    }
-
-    fn hide(&self, key: &Key) {
-        let mut older = self.older.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut next = older.keys().map(|(_, id)| id + 1).max().unwrap_or(0);
-        if let Some(stored) = self.with(|objects| objects.remove(key)) {
-            older.insert((key.clone(), next), Older { stored, is_marker: false });
-            next += 1;
-        }
-        let stored = Stored { body: Bytes::new(), modified: self.time.now() };
-        older.insert((key.clone(), next), Older { stored, is_marker: true });
-    }
-
-    fn all_versions(&self, prefix: &str) -> Vec<Version> {
-        let older = self.older.lock().unwrap_or_else(PoisonError::into_inner);
-        let below = older.iter().map(|((key, id), one)| (info((key, &one.stored)), format!("v{id}"), one.is_marker));
-        let current = self.with(|objects| objects.iter().map(info).collect::<Vec<_>>());
-        let current = current.into_iter().map(|info| (info, "current".to_owned(), false));
-        let mut all: Vec<_> =
-            below.chain(current).map(|(info, id, is_marker)| Version { info, id, is_marker }).collect();
-        all.retain(|version| version.info.key.as_str().starts_with(prefix));
-        all.sort_by(|one, other| one.info.key.cmp(&other.info.key));
-        all
-    }
-
-    fn purge_all(&self, key: &Key) -> Purged {
-        let until = *self.locked_until.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = self.locked(key).filter(|_| !self.pretends.load(Ordering::SeqCst)).map(|lock| lock.until);
-        let is_locked = until.max(own).is_some_and(|until| self.time.now() < until);
-        let mut purged = Purged::default();
-        for version in self.all_versions(key.as_str()).into_iter().filter(|version| version.info.key == *key) {
-            if is_locked && !version.is_marker {
-                purged.locked += 1;
-                purged.locked_bytes += version.info.size;
-            } else if version.id == "current" {
-                self.remove(key);
-            } else {
-                let mut older = self.older.lock().unwrap_or_else(PoisonError::into_inner);
-                older.retain(|(at, id), _| at != key || format!("v{id}") != version.id);
-            }
-        }
-        purged
+        self.with(|objects| {
+            objects.values().map(Vec::len).sum::<usize>() - objects.values().filter_map(|all| top(all)).count()
+        })
     }
 
     /// All keys in order, without counting a request.
     pub fn keys(&self) -> Vec<Key> {
-        self.with(|objects| objects.keys().cloned().collect())
+        self.with(|objects| objects.iter().filter(|(_, all)| top(all).is_some()).map(|(key, _)| key.clone()).collect())
     }
 
     /// The bytes under `key`, without counting a request.
     pub fn peek(&self, key: &Key) -> Option<Bytes> {
-        self.with(|objects| objects.get(key).map(|stored| stored.body.clone()))
+        self.with(|objects| objects.get(key).and_then(|all| top(all)).map(|stored| stored.body.clone()))
     }
 
     /// Vandalism: other bytes under a key.
     pub fn replace(&self, key: Key, body: Bytes) {
-        let modified = self.time.now();
-        self.with(|objects| objects.insert(key, Stored { body, modified }));
+        self.push(key, body, false);
     }
 
-    /// Vandalism: an object less.
+    /// Vandalism: an object less, with all its versions.
     pub fn remove(&self, key: &Key) -> Option<Bytes> {
-        self.with(|objects| objects.remove(key).map(|stored| stored.body))
+        self.with(|objects| objects.remove(key)?.pop().map(|stored| stored.body))
     }
 
-    fn with<T>(&self, act: impl FnOnce(&mut BTreeMap<Key, Stored>) -> T) -> T {
+    fn push(&self, key: Key, body: Bytes, is_marker: bool) {
+        let id = format!("v{}", self.ids.fetch_add(1, Ordering::SeqCst));
+        let stored = Stored { id, body, modified: self.time.now(), is_marker, lock: None };
+        let keeps = self.keeps_versions.load(Ordering::SeqCst);
+        self.with(|objects| {
+            let all = objects.entry(key).or_default();
+            if !keeps {
+                all.clear();
+            }
+            all.push(stored);
+        });
+    }
+
+    /// Acts on a version, or on what is on top.
+    fn at<T>(&self, key: &Key, version: Option<&str>, act: impl FnOnce(&mut Stored) -> T) -> Option<T> {
+        self.with(|objects| {
+            let mut all = objects.get_mut(key)?.iter_mut();
+            let found = match version {
+                Some(id) => all.find(|stored| stored.id == id),
+                None => all.next_back(),
+            };
+            found.filter(|stored| !stored.is_marker).map(act)
+        })
+    }
+
+    fn set_lock(&self, key: &Key, version: Option<&str>, lock: Lock) -> Result<(), StoreError> {
+        self.tally.count(Operation::Put);
+        if !self.keeps_versions.load(Ordering::SeqCst) {
+            return Err(failure(ErrorKind::Unsupported, Operation::Put, key));
+        }
+        let set = self.at(key, version, |stored| {
+            // Neither shorter nor of a weaker mode.
+            let is_taken = stored.lock.is_none_or(|found| lock.covers(found));
+            if is_taken {
+                stored.lock = Some(lock);
+            }
+            is_taken
+        });
+        match set {
+            Some(true) => Ok(()),
+            Some(false) => Err(failure(ErrorKind::Denied, Operation::Put, key)),
+            None => Err(failure(ErrorKind::NotFound, Operation::Put, key)),
+        }
+    }
+
+    fn lock_told(&self, key: &Key, version: Option<&str>) -> Result<Option<Lock>, StoreError> {
+        self.tally.count(Operation::Head);
+        let told = self.at(key, version, |stored| stored.lock);
+        told.ok_or_else(|| failure(ErrorKind::NotFound, Operation::Head, key))
+    }
+
+    fn all_versions(&self, prefix: &str) -> Vec<Version> {
+        let version = |key: &Key, stored: &Stored| Version {
+            info: info((key, stored)),
+            id: stored.id.clone(),
+            is_marker: stored.is_marker,
+        };
+        self.with(|objects| {
+            let asked = objects.iter().filter(|(key, _)| key.as_str().starts_with(prefix));
+            asked.flat_map(|(key, all)| all.iter().map(move |stored| version(key, stored))).collect()
+        })
+    }
+
+    fn purge_all(&self, key: &Key) -> Purged {
+        let until = *self.locked_until.lock().unwrap_or_else(PoisonError::into_inner);
+        let (pretends, now) = (self.pretends.load(Ordering::SeqCst), self.time.now());
+        let is_locked = |stored: &Stored| {
+            let own = stored.lock.filter(|_| !pretends).map(|lock| lock.until);
+            !stored.is_marker && until.max(own).is_some_and(|until| now < until)
+        };
+        self.with(|objects| {
+            let Some(all) = objects.get_mut(key) else { return Purged::default() };
+            all.retain(is_locked);
+            let purged = Purged {
+                locked: all.len() as u64,
+                locked_bytes: all.iter().map(|stored| stored.body.len() as u64).sum(),
+            };
+            if all.is_empty() {
+                objects.remove(key);
+            }
+            purged
+        })
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut BTreeMap<Key, Vec<Stored>>) -> T) -> T {
         act(&mut self.objects.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -190,6 +218,18 @@ impl MemoryStore {
         self.tally.count(Operation::Get);
         self.peek(key).ok_or_else(|| failure(ErrorKind::NotFound, Operation::Get, key))
     }
+
+    fn read_version(&self, key: &Key, version: &str, bytes_max: u64) -> Result<Bytes, StoreError> {
+        self.tally.count(Operation::Get);
+        let body = self.at(key, Some(version), |stored| stored.body.clone());
+        let body = body.ok_or_else(|| failure(ErrorKind::NotFound, Operation::Get, key))?;
+        if body.len() as u64 > bytes_max { Err(too_large(self.describe(), key)) } else { Ok(body) }
+    }
+}
+
+/// What lies on top, where that is no marker.
+fn top(all: &[Stored]) -> Option<&Stored> {
+    all.last().filter(|stored| !stored.is_marker)
 }
 
 fn failure(kind: ErrorKind, operation: Operation, key: &Key) -> StoreError {
@@ -232,33 +272,41 @@ impl Store for MemoryStore {
 
     fn head<'a>(&'a self, key: &'a Key) -> Reply<'a, Option<ObjectInfo>> {
         self.tally.count(Operation::Head);
-        Box::pin(ready(Ok(self.with(|objects| objects.get_key_value(key).map(info)))))
+        Box::pin(ready(Ok(
+            self.with(|objects| objects.get(key).and_then(|all| top(all)).map(|stored| info((key, stored))))
+        )))
     }
 
     fn list<'a>(&'a self, prefix: &'a str, after: Option<&'a str>) -> Reply<'a, Vec<ObjectInfo>> {
         self.tally.count(Operation::List);
         let asked = |key: &Key| key.as_str().starts_with(prefix) && after.is_none_or(|after| after < key.as_str());
-        let found = self.with(|objects| objects.iter().filter(|(key, _)| asked(key)).map(info).collect());
+        let found = self.with(|objects| {
+            let asked = objects.iter().filter(|(key, _)| asked(key));
+            asked.filter_map(|(key, all)| Some(info((key, top(all)?)))).collect()
+        });
         Box::pin(ready(Ok(found)))
     }
 
     fn delete<'a>(&'a self, key: &'a Key) -> Reply<'a, ()> {
         self.tally.count(Operation::Delete);
         if self.keeps_versions.load(Ordering::SeqCst) {
-            self.hide(key);
+            self.push(key.clone(), Bytes::new(), true);
         } else {
             self.remove(key);
         }
         Box::pin(ready(Ok(())))
     }
 
-    fn lock<'a>(&'a self, key: &'a Key, lock: Lock) -> Reply<'a, ()> {
-        Box::pin(ready(self.set_lock(key, lock)))
+    fn lock<'a>(&'a self, key: &'a Key, version: Option<&'a str>, lock: Lock) -> Reply<'a, ()> {
+        Box::pin(ready(self.set_lock(key, version, lock)))
     }
 
-    fn lock_of<'a>(&'a self, key: &'a Key) -> Reply<'a, Option<Lock>> {
-        self.tally.count(Operation::Head);
-        Box::pin(ready(Ok(self.locked(key))))
+    fn lock_of<'a>(&'a self, key: &'a Key, version: Option<&'a str>) -> Reply<'a, Option<Lock>> {
+        Box::pin(ready(self.lock_told(key, version)))
+    }
+
+    fn get_version<'a>(&'a self, key: &'a Key, version: &'a str, bytes_max: u64) -> Reply<'a, Bytes> {
+        Box::pin(ready(self.read_version(key, version, bytes_max)))
     }
 
     fn versions<'a>(&'a self, prefix: &'a str) -> Reply<'a, Option<Vec<Version>>> {

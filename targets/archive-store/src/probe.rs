@@ -125,16 +125,16 @@ async fn try_lock(
     store.put(&key, body.clone(), sha256(&body)).await?;
     // Whole seconds, the last one begun: what is read back may not be shorter.
     let until = Timestamp::from_seconds(store.now().seconds() + LOCKED_S);
-    let locked = store.lock(&key, Lock { mode, until }).await;
+    let locked = store.lock(&key, None, Lock { mode, until }).await;
     let told = match locked {
-        Ok(()) => store.lock_of(&key).await?,
+        Ok(()) => store.lock_of(&key, None).await?,
         Err(error) => {
             // Nothing holds the scratch object; where it cannot be deleted, `delete` says so.
             let _ = store.purge(&key).await;
             return Err(error);
         }
     };
-    let holds = told.is_some_and(|told| told.mode == mode && told.until.seconds_since(until) >= -1);
+    let holds = told.is_some_and(|told| told.covers(Lock { mode, until: until.plus_seconds(-1) }));
     let has_versions = store.versions(key.as_str()).await?.is_some();
     Ok(match store.purge(&key).await {
         _ if !holds => (Ignored, "the lock was answered with success, and cannot be read back"),

@@ -310,12 +310,16 @@ impl Store for ServiceStore {
         })
     }
 
-    fn lock<'a>(&'a self, key: &'a Key, lock: Lock) -> Reply<'a, ()> {
-        Box::pin(async move { self.ask_lock(key, Some(lock)).await.map(drop) })
+    fn lock<'a>(&'a self, key: &'a Key, version: Option<&'a str>, lock: Lock) -> Reply<'a, ()> {
+        Box::pin(self.set_lock(key, version, lock))
     }
 
-    fn lock_of<'a>(&'a self, key: &'a Key) -> Reply<'a, Option<Lock>> {
-        Box::pin(self.ask_lock(key, None))
+    fn lock_of<'a>(&'a self, key: &'a Key, version: Option<&'a str>) -> Reply<'a, Option<Lock>> {
+        Box::pin(self.ask_lock(key, version, None, false))
+    }
+
+    fn get_version<'a>(&'a self, key: &'a Key, version: &'a str, bytes_max: u64) -> Reply<'a, Bytes> {
+        Box::pin(self.read_version(key, version, bytes_max))
     }
 
     fn versions<'a>(&'a self, prefix: &'a str) -> Reply<'a, Option<Vec<Version>>> {

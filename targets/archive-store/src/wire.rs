@@ -110,7 +110,7 @@ fn operation(request: &Request<Buffer>) -> Operation {
         Method::HEAD => Operation::Head,
         Method::DELETE => Operation::Delete,
         Method::POST if query == "delete" => Operation::Delete,
-        Method::GET if query.contains("list-type=") || query.contains("prefix=") => Operation::List,
+        Method::GET if ["list-type=", "prefix=", "versions"].iter().any(|word| query.contains(word)) => Operation::List,
         Method::GET => Operation::Get,
         ref other if other.as_str() == "PROPFIND" => Operation::List,
         _ => Operation::Put,
@@ -179,6 +179,8 @@ mod tests {
         check("PUT", "http://h/b/k", Operation::Put);
         check("GET", "http://h/b/k", Operation::Get);
         check("GET", "http://h/b?list-type=2&prefix=p", Operation::List);
+        check("GET", "http://h/b?versions", Operation::List);
+        check("GET", "http://h/b/k?versionId=7", Operation::Get);
         check("HEAD", "http://h/b/k", Operation::Head);
         check("DELETE", "http://h/b/k", Operation::Delete);
         check("POST", "http://h/b?delete", Operation::Delete);

@@ -15,11 +15,12 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use bytes::Bytes;
-use dualsync_archive_store::contract::{ErrorKind, Key, Receipt, Store, StoreError};
+use dualsync_archive_store::contract::{ErrorKind, Key, Lock, Receipt, Store, StoreError};
 use dualsync_archive_store::digest::sha256;
 use dualsync_archive_store::probe;
 use dualsync_archive_store::service::{Patience, Service, ServiceStore};
 use dualsync_model::event::CapabilityState;
+use dualsync_model::job::LockMode;
 use dualsync_model::time::Timestamp;
 use servers::garage::{BUCKET, Garage, REGION};
 use servers::scripted::{Scripted, refuses, says};
@@ -258,9 +259,9 @@ async fn an_object_goes_with_all_its_versions_and_a_lock_is_counted() {
     }
     let (_server, store) = scripted(vec![versions]);
     let listed = store.versions("volumes/").await.unwrap().unwrap();
-    let told: Vec<_> = listed.iter().map(|one| (one.info.key.as_str(), one.is_marker)).collect();
-    assert_eq!(told.iter().filter(|(_, is_marker)| *is_marker).count(), 1, "{told:?}");
-    assert_eq!((told.len(), told[3]), (4, ("volumes/10", false)));
+    let told: Vec<_> = listed.iter().map(|one| (one.id.as_str(), one.is_marker)).collect();
+    // All of the same second: the one on top comes last all the same.
+    assert_eq!(told, [("v1", false), ("v2", false), ("v3", true), ("x1", false)]);
 
     // A bucket that keeps none, or says that it cannot tell: the object itself goes.
     for answer in [page_of_versions(&[("Version", "volumes/1", "null", true)]), refuses(501, "NotImplemented")] {
@@ -275,6 +276,26 @@ async fn an_object_goes_with_all_its_versions_and_a_lock_is_counted() {
     let versions = page_of_versions(&[("Version", "volumes/1", "v1", true)]);
     let (_server, store) = scripted(vec![versions, refuses(403, "AccessDenied")]);
     assert_eq!(store.purge(&key("volumes/1")).await.unwrap_err().kind(), ErrorKind::Denied);
+}
+
+#[tokio::test]
+async fn a_version_is_read_and_locked_by_its_id() {
+    let said = ["x-amz-object-lock-mode: COMPLIANCE", "x-amz-object-lock-retain-until-date: 2026-12-20T02:00:00Z"];
+    let (server, store) = scripted(vec![says(200, &said, "")]);
+    let lock = Lock { mode: LockMode::Compliance, until: "2026-12-20T02:00:00Z".parse().unwrap() };
+    let (key, id) = (key("volumes/1"), "a/b+c");
+    store.lock(&key, Some(id), lock).await.unwrap();
+    assert_eq!(store.lock_of(&key, Some(id)).await.unwrap(), Some(lock));
+    assert_eq!(store.lock_of(&key, None).await.unwrap(), Some(lock));
+    let asked = server.asked();
+    let lines: Vec<_> = asked.iter().map(|asked| asked.head[0].trim_end_matches(" HTTP/1.1")).collect();
+    let at = "/b/web-01/volumes/1";
+    let version = "versionId=a%2Fb%2Bc";
+    assert_eq!(lines, [format!("PUT {at}?retention&{version}"), format!("HEAD {at}?{version}"), format!("HEAD {at}")],);
+    let (server, store) = scripted(vec![says(200, &[], "good")]);
+    assert_eq!(store.get_version(&key, "v1", 4).await.unwrap(), b"good"[..]);
+    assert_eq!(store.get_version(&key, "v1", 3).await.unwrap_err().kind(), ErrorKind::TooLarge);
+    assert!(server.asked()[0].head[0].contains("versionId=v1"));
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ pub async fn prove(objects: &Objects, lock: Lock, key: &str) -> Result<(), Backu
         Err(ObjectError::Store(error)) if error.kind() == ErrorKind::Unsupported => return refuse("it knows no locks"),
         outcome => outcome?,
     }
-    let told = store.lock_of(&at).await.map_err(ObjectError::from)?;
+    let told = store.lock_of(&at, None).await.map_err(ObjectError::from)?;
     if told.is_none_or(|told| told.mode != lock.mode || told.until.seconds_since(tried.until) < -1) {
         return refuse("it took a lock, and tells of another or of none");
     }

@@ -80,7 +80,7 @@ fn by_object(survey: &Survey, wanted: &[Wanted]) -> Until {
 /// Whether the lock had to be made longer; `None` when there is no such object.
 async fn one(objects: &Objects, key: &str, mode: LockMode, until: Timestamp) -> Result<Option<bool>, ObjectError> {
     let at = key.parse::<Key>()?;
-    match objects.store().lock_of(&at).await {
+    match objects.store().lock_of(&at, None).await {
         Ok(Some(found)) if found.until >= until => return Ok(Some(false)),
         Ok(_) => {}
         // One that is missing is for `check` to tell; it must not keep the others from their locks.
@@ -90,7 +90,7 @@ async fn one(objects: &Objects, key: &str, mode: LockMode, until: Timestamp) -> 
         }
         Err(error) => return Err(error.into()),
     }
-    objects.store().lock(&at, Lock { mode, until }).await?;
+    objects.store().lock(&at, None, Lock { mode, until }).await?;
     Ok(Some(true))
 }
 

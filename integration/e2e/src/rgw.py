@@ -64,3 +64,10 @@ elif act == "delete-all":
         except urllib.error.HTTPError as error:
             print("refused", key)
             assert error.code == 403, error
+elif act == "cover-all":
+    how, prefix = arguments
+    for key in sorted({key for key, _ in versions() if key.startswith(prefix)}):
+        if how == "marker":
+            request("DELETE", key)
+        else:
+            request("PUT", key, body=b"something else")

@@ -135,6 +135,15 @@ impl Rgw {
         (with("gone "), with("refused "))
     }
 
+    /// Puts a delete marker (`how` = `marker`) or other bytes (`junk`) on top of every object whose key begins with `prefix`, as
+    /// a thief could.
+    ///
+    /// # Panics
+    /// When the gateway refuses.
+    pub fn cover_all(&self, bucket: &str, how: &str, prefix: &str) {
+        let _ = self.ask(&["cover-all", bucket, how, prefix]);
+    }
+
     fn endpoint(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }

@@ -27,6 +27,7 @@ use crate::objects::{ObjectError, check as check_bytes};
 use crate::points::{Copy, PointError, Points, sizes, with_causes};
 use crate::program::summary;
 use crate::repo::Repository;
+use crate::shadow;
 
 /// Objects read at once; each may be as long as a volume.
 const READS: usize = 2;
@@ -48,6 +49,10 @@ pub async fn check(repository: &Repository, task: &CheckTask, events: &Events) -
     let mut findings = Findings { target: repository.target.clone(), count: 0, told: BTreeSet::new(), events };
     let copies = copies(repository, task, &mut findings).await?;
     let needs = needs(repository, &copies, &mut findings).await?;
+    for key in repository.objects.take_shadowed() {
+        let points = needs.get(&key).map(|need| need.points.clone()).unwrap_or_default();
+        findings.add(&key, shadow::KIND, shadow::READ.to_owned(), points);
+    }
     // Listed after the manifests: what is not there now was there before, or never.
     let listing = repository.objects.list("").await?;
     let strange = match task.point {
@@ -63,7 +68,7 @@ pub async fn check(repository: &Repository, task: &CheckTask, events: &Events) -
     events.progress().items_total.store(objects, std::sync::atomic::Ordering::Relaxed);
     events.phase("verifying");
     let bytes = match task.depth {
-        Depth::Presence => presence(&listing, &needs, &mut findings)?,
+        Depth::Presence => presence(repository, &listing, &needs, &mut findings).await?,
         Depth::Objects => {
             let bytes = read(repository, &listing, &needs, &mut findings).await?;
             if task.point.is_none() {
@@ -78,7 +83,7 @@ pub async fn check(repository: &Repository, task: &CheckTask, events: &Events) -
         findings.add(key, "unexpected", problem.to_owned(), Vec::new());
     }
     if damaged > 0 {
-        let message = format!("{damaged} stored objects are missing or wrong");
+        let message = format!("{damaged} stored objects are missing, wrong or shadowed");
         return Err(Fault::new(Exit::Damaged, "damaged", &std::io::Error::other(message)));
     }
     Ok(Summary { items: objects, objects, bytes, incomplete: findings.count, ..summary(&repository.objects) })
@@ -182,10 +187,16 @@ async fn needs(repository: &Repository, copies: &[Copy], findings: &mut Findings
     Ok(needs)
 }
 
-/// Names and sizes, by one listing.
-fn presence(listing: &[ObjectInfo], needs: &Needs, findings: &mut Findings<'_>) -> Result<u64, Fault> {
+/// Names and sizes, by one listing; where something is gone or has another length, by one of older versions, too. None of
+/// these is read.
+async fn presence(
+    repository: &Repository,
+    listing: &[ObjectInfo],
+    needs: &Needs,
+    findings: &mut Findings<'_>,
+) -> Result<u64, Fault> {
     let sizes = sizes(listing);
-    let mut bytes = 0;
+    let (mut bytes, mut wrong) = (0, Vec::new());
     for (key, need) in needs {
         let found = sizes.get(key.as_str()).copied();
         let error = match (found, need.bytes) {
@@ -196,7 +207,17 @@ fn presence(listing: &[ObjectInfo], needs: &Needs, findings: &mut Findings<'_>) 
                 continue;
             }
         };
-        findings.object(key, error, &need.points)?;
+        wrong.push((key, need, error));
+    }
+    let below = if wrong.is_empty() { BTreeMap::new() } else { repository.objects.lengths_below().await? };
+    for (key, need, error) in wrong {
+        let is_right = |length: &u64| need.bytes.is_none_or(|wanted| *length == wanted);
+        if below.get(key).is_some_and(|lengths| lengths.iter().any(is_right)) {
+            let problem = format!("{error}: a newer version or a delete marker hides one of the right length, unread");
+            findings.add(key, shadow::KIND, problem, need.points.clone());
+        } else {
+            findings.object(key, error, &need.points)?;
+        }
     }
     Ok(bytes)
 }
@@ -216,7 +237,13 @@ async fn read(
     let mut bytes = 0;
     while let Some((key, need, proved)) = reads.next().await {
         match proved {
-            Ok(length) => bytes += length,
+            Ok((length, hidden_by)) => {
+                bytes += length;
+                if let Some(error) = hidden_by {
+                    let problem = format!("{error}: {}", shadow::READ);
+                    findings.add(key, shadow::KIND, problem, need.points.clone());
+                }
+            }
             Err(error) => findings.object(key, error, &need.points)?,
         }
         progress.items_done.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -226,7 +253,35 @@ async fn read(
     Ok(bytes)
 }
 
-async fn prove(repository: &Repository, key: &str, listed: Option<&u64>, need: &Need) -> Result<u64, ObjectError> {
+/// Its length, and what is wrong with the version on top where an older one is good.
+async fn prove(
+    repository: &Repository,
+    key: &str,
+    listed: Option<&u64>,
+    need: &Need,
+) -> Result<(u64, Option<ObjectError>), ObjectError> {
+    let error = match prove_on_top(repository, key, listed, need).await {
+        Ok(length) => return Ok((length, None)),
+        Err(error) if error.finding().is_some() => error,
+        Err(error) => return Err(error),
+    };
+    let fits = |length: u64| need.bytes.map_or(length <= MANIFEST_BYTES_MAX, |wanted| length == wanted);
+    match repository.objects.older_that(key, fits, |bytes| Digest::of(bytes) == need.sha256).await? {
+        Some(bytes) => {
+            // It becomes a finding at once.
+            drop(repository.objects.take_shadowed());
+            Ok((bytes.len() as u64, Some(error)))
+        }
+        None => Err(error),
+    }
+}
+
+async fn prove_on_top(
+    repository: &Repository,
+    key: &str,
+    listed: Option<&u64>,
+    need: &Need,
+) -> Result<u64, ObjectError> {
     // What has another length than it should is not fetched: who can write to the bucket decides it.
     let limit = need.bytes.unwrap_or(MANIFEST_BYTES_MAX);
     match listed.copied() {

@@ -54,7 +54,7 @@ impl Kept {
         if let Some(bytes) = self.caches().find_map(|cache| cache.get(stored)) {
             return Ok(bytes.into());
         }
-        let bytes = objects.get_exact(key, stored).await?;
+        let bytes = objects.get_good(key, stored).await?;
         if let Some(own) = &self.own {
             own.put(stored.sha256, &bytes);
         }

@@ -52,6 +52,9 @@ pub mod volume;
 
 pub mod refs;
 
+pub mod hidden;
+pub mod shadow;
+
 pub mod objects;
 
 pub mod record;

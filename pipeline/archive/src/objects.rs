@@ -3,9 +3,10 @@
 //! Promises that bytes which should have a digest are handed on only if they have it. Tells three
 //! things apart that must not be mixed up: the store failed, the object is missing, the object is wrong.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 
@@ -100,6 +101,16 @@ pub struct Objects {
     sent_bytes: Arc<AtomicU64>,
     keeps_versions: Arc<AtomicBool>,
     lock: Option<Lock>,
+    pub(crate) notes: Arc<Notes>,
+}
+
+/// What [`crate::shadow`] works with.
+#[derive(Default)]
+pub(crate) struct Notes {
+    /// Keys of objects of which an older version was read.
+    pub(crate) shadowed: Mutex<BTreeSet<String>>,
+    /// Whether listings of points look below delete markers.
+    pub(crate) looks_below: AtomicBool,
 }
 
 impl Objects {
@@ -111,6 +122,7 @@ impl Objects {
             sent_bytes: Arc::default(),
             keeps_versions: Arc::default(),
             lock: None,
+            notes: Arc::default(),
         }
     }
 
@@ -125,12 +137,18 @@ impl Objects {
         self.lock
     }
 
-    /// Locks an object. A bucket may have locked it for longer by itself, and then refuses what would be shorter.
+    /// Locks an object. A bucket may have locked it for longer or in a stricter mode by itself, and then refuses what would
+    /// weaken that.
     pub async fn set_lock(&self, key: &Key, lock: Lock) -> Result<(), ObjectError> {
         let Err(error) = self.store.lock(key, None, lock).await else { return Ok(()) };
-        let may_be_longer = matches!(error.kind(), ErrorKind::Denied | ErrorKind::Locked);
-        let is_longer = may_be_longer && self.store.lock_of(key, None).await?.is_some_and(|found| found.until >= lock.until);
-        if is_longer { Ok(()) } else { Err(error.into()) }
+        if !matches!(error.kind(), ErrorKind::Denied | ErrorKind::Locked) {
+            return Err(error.into());
+        }
+        match self.store.lock_of(key, None).await? {
+            Some(found) if found.covers(lock) => Ok(()),
+            Some(found) if found.joined(lock) != lock => Ok(self.store.lock(key, None, found.joined(lock)).await?),
+            _ => Err(error.into()),
+        }
     }
 
     /// The store itself.
@@ -149,11 +167,15 @@ impl Objects {
             }
             Err(error) => return Err(missing_or(error, key)),
         };
-        self.fetched_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        self.count_fetched(bytes.len() as u64);
         Ok(bytes)
     }
 
-    /// A whole object that must be what `stored` says.
+    pub(crate) fn count_fetched(&self, bytes: u64) {
+        self.fetched_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// A whole object that must be what `stored` says, and the version on top: what is named anew may rest on no other.
     pub async fn get_exact(&self, key: &str, stored: Stored) -> Result<Bytes, ObjectError> {
         let bytes = self.get(key, stored.bytes).await?;
         check(key, &bytes, stored)?;
@@ -170,7 +192,7 @@ impl Objects {
             }
             Err(error) => return Err(missing_or(error, key)),
         };
-        self.fetched_bytes.fetch_add(wanted, Ordering::Relaxed);
+        self.count_fetched(wanted);
         Ok(bytes)
     }
 
@@ -224,6 +246,7 @@ impl Objects {
             return Ok(Vec::new());
         }
         self.keeps_versions.store(true, Ordering::Relaxed);
+        self.look_below(true);
         Ok(self.store.versions("").await?.unwrap_or_default())
     }
 

@@ -18,12 +18,14 @@ use crate::events::Events;
 use crate::format::{
     MANIFEST_BYTES_MAX, MANIFEST_NAME, POINTS, REFS_BYTES_MAX, REFS_NAME, SIGNATURE_NAME, parse_point_key,
 };
+use crate::hidden::open_below;
 use crate::kept::Kept;
 use crate::manifest::{Manifest, ManifestError};
 use crate::marks::Marks;
 use crate::objects::{ObjectError, Objects};
 use crate::refs::{Ref, RefsError, parse_refs};
 use crate::repo::Repository;
+use crate::shadow;
 
 /// Manifests fetched at once.
 const FETCHES: usize = 8;
@@ -101,7 +103,8 @@ pub fn manifest_keys<'a>(keys: impl IntoIterator<Item = &'a str>) -> Vec<String>
 impl Points {
     /// Every point of the repository. Only a store that fails is an error.
     pub async fn load(repository: &Repository) -> Result<Self, ObjectError> {
-        let listing = repository.objects.list(POINTS).await?;
+        let listed = repository.objects.list_deep(POINTS).await?;
+        let listing = listed.shown;
         let keys = manifest_keys(listing.iter().map(|info| info.key.as_str()));
         let mut points = Self::default();
         let sizes = &sizes(&listing);
@@ -118,11 +121,15 @@ impl Points {
         }
         let received: BTreeMap<_, _> = listing.iter().map(|info| (info.key.as_str(), info.modified)).collect();
         for copy in &mut points.copies {
-            copy.received_at = received.get(copy.key.as_str()).copied();
+            copy.received_at = copy.received_at.or_else(|| received.get(copy.key.as_str()).copied());
         }
         points.copies.sort_by(|a, b| order(a).cmp(&order(b)));
+        points.add_hidden(repository, listed.hidden).await?;
         let broken = chain_findings(&points.copies, &repository.target, &points.findings);
         points.findings.extend(broken);
+        for key in repository.objects.take_shadowed() {
+            points.findings.push(finding(&repository.target, &key, shadow::KIND, shadow::READ.to_owned()));
+        }
         Ok(points)
     }
 
@@ -166,10 +173,28 @@ impl Copy {
     pub async fn find_kept(repository: &Repository, point: &PointId, kept: &Kept) -> Result<Self, PointError> {
         let prefix = format!("{POINTS}{}/{}-", point.source(), point.time().compact());
         let listing = repository.objects.list(&prefix).await?;
+        let (copies, mut findings) = Self::among(repository, &listing, kept).await?;
+        let mut newest = newest_of(copies);
+        if newest.is_none() {
+            // Whoever asks for it by name gets it from below a delete marker, too.
+            let hidden = repository.objects.list_hidden(&prefix).await?;
+            let (copies, more) = Self::among(repository, &hidden, kept).await?;
+            newest = newest_of(copies);
+            findings.extend(more);
+        }
+        newest.ok_or_else(|| PointError::NoCopy { point: point.clone(), findings })
+    }
+
+    /// The copies whose manifests are listed, and what is wrong with the others.
+    async fn among(
+        repository: &Repository,
+        listing: &[ObjectInfo],
+        kept: &Kept,
+    ) -> Result<(Vec<Self>, Vec<Finding>), PointError> {
         let mut copies = Vec::new();
         let mut findings = Vec::new();
         for key in manifest_keys(listing.iter().map(|info| info.key.as_str())) {
-            let sizes = sizes(&listing);
+            let sizes = sizes(listing);
             if let Some(copy) = kept.copy(repository, &key, &sizes) {
                 copies.push(copy);
                 continue;
@@ -181,8 +206,7 @@ impl Copy {
                 }
             }
         }
-        let newest = copies.into_iter().max_by(|a, b| order(a).cmp(&order(b)));
-        newest.ok_or_else(|| PointError::NoCopy { point: point.clone(), findings })
+        Ok((copies, findings))
     }
 
     /// Every object this point needs, after its digest was checked against the manifest.
@@ -204,8 +228,12 @@ impl Copy {
 }
 
 /// By number; where two runs of different sources drew the same, by digest.
-fn order(copy: &Copy) -> (u64, &str) {
+pub(crate) fn order(copy: &Copy) -> (u64, &str) {
     (copy.anchor.sequence, &copy.anchor.sha256)
+}
+
+fn newest_of(copies: Vec<Copy>) -> Option<Copy> {
+    copies.into_iter().max_by(|a, b| order(a).cmp(&order(b)))
 }
 
 /// Length of each object in a listing.
@@ -235,18 +263,27 @@ async fn open_listed_to(
         let found = sizes.get(object).copied().unwrap_or(0);
         if found > MANIFEST_BYTES_MAX {
             let error = ObjectError::Length { key: object.to_owned(), found, wanted: MANIFEST_BYTES_MAX };
-            return Ok(Opened::Bad { kind: "digest", problem: error.to_string() });
+            let bad = Opened::Bad { kind: "digest", problem: error.to_string() };
+            return Ok(open_below(repository, key, kept).await?.map_or(bad, |copy| Opened::Good(Box::new(copy))));
         }
     }
     open_to(repository, key, kept).await
 }
 
-/// Opens one manifest: two requests. Only a store that fails is an error.
+/// Opens one manifest: two requests, and more where an older version has to be looked for. Only a store that fails is an error.
 pub async fn open(repository: &Repository, key: &str) -> Result<Opened, ObjectError> {
     open_to(repository, key, &Kept::default()).await
 }
 
 async fn open_to(repository: &Repository, key: &str, kept: &Kept) -> Result<Opened, ObjectError> {
+    let opened = open_on_top(repository, key, kept).await?;
+    // One of another version is signed: it is the right one.
+    let may_be_below = matches!(opened, Opened::Bad { kind, .. } if kind != "unknown_version");
+    let below = if may_be_below { open_below(repository, key, kept).await? } else { None };
+    Ok(below.map_or(opened, |copy| Opened::Good(Box::new(copy))))
+}
+
+async fn open_on_top(repository: &Repository, key: &str, kept: &Kept) -> Result<Opened, ObjectError> {
     let bytes = match fetch(&repository.objects, key).await? {
         Ok(bytes) => bytes,
         Err(bad) => return Ok(bad),
@@ -255,11 +292,16 @@ async fn open_to(repository: &Repository, key: &str, kept: &Kept) -> Result<Open
         Ok(signature) => signature,
         Err(bad) => return Ok(bad),
     };
-    let signature = String::from_utf8_lossy(&signature);
-    Ok(match Manifest::open(key, &bytes, &signature, &repository.public, repository.id()) {
+    Ok(accept(repository, key, &bytes, &signature, kept))
+}
+
+/// Whether these bytes are the manifest that belongs under this key; what is good is kept.
+pub fn accept(repository: &Repository, key: &str, bytes: &[u8], signature: &[u8], kept: &Kept) -> Opened {
+    let signature = String::from_utf8_lossy(signature);
+    match Manifest::open(key, bytes, &signature, &repository.public, repository.id()) {
         Ok(manifest) => {
-            let anchor = Anchor { sequence: manifest.sequence, sha256: Digest::of(&bytes).hex() };
-            kept.keep(key, &bytes, signature.as_bytes());
+            let anchor = Anchor { sequence: manifest.sequence, sha256: Digest::of(bytes).hex() };
+            kept.keep(key, bytes, signature.as_bytes());
             Opened::Good(Box::new(Copy { manifest, key: key.to_owned(), anchor, received_at: None }))
         }
         Err(error) => {
@@ -270,7 +312,7 @@ async fn open_to(repository: &Repository, key: &str, kept: &Kept) -> Result<Open
             };
             Opened::Bad { kind, problem: with_causes(&error) }
         }
-    })
+    }
 }
 
 async fn fetch(objects: &Objects, key: &str) -> Result<Result<bytes::Bytes, Opened>, ObjectError> {

@@ -24,7 +24,7 @@ use crate::objects::Objects;
 use crate::points::with_causes;
 use crate::repo::{Repository, Unlocked};
 use crate::seal::Identity;
-use crate::{backup, check, evidence, facts, list, prune, restore};
+use crate::{backup, check, evidence, facts, list, prune, restore, shadow};
 
 /// Name of the program in its first line.
 pub const NAME: &str = "dualsync-archive";
@@ -133,8 +133,25 @@ pub async fn work_on(
     input: Input,
     events: &Events,
 ) -> Result<Summary, Fault> {
-    let began = boot_seconds();
     let objects = Objects::new(store);
+    // A bucket that locks keeps what somebody hides under a delete marker.
+    objects.look_below(job.target.immutability.is_some());
+    let outcome = work_in(job, keys, objects.clone(), input, events).await;
+    // What no finding has told.
+    for key in objects.take_shadowed() {
+        events.warn(shadow::KIND, format!("{key}: {}", shadow::READ), None);
+    }
+    outcome
+}
+
+async fn work_in(
+    job: &Job,
+    keys: &KeyRefs<'_>,
+    objects: Objects,
+    input: Input,
+    events: &Events,
+) -> Result<Summary, Fault> {
+    let began = boot_seconds();
     let target = job.target.name.as_str();
     match &job.task {
         Task::Init(task) => init(objects, job, task, keys, events).await,

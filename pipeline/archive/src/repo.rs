@@ -182,10 +182,7 @@ impl Repository {
     /// Opens the repository in `objects` with the pinned public key alone, by one request.
     pub async fn open(objects: Objects, target: &str, keys: &KeyRefs<'_>) -> Result<Self, OpenError> {
         let public = keys.pinned()?.ok_or(KeyError::NotPinned)?;
-        let Some(bytes) = description_bytes(&objects).await? else {
-            return Err(OpenError::Missing { place: objects.store().describe() });
-        };
-        let description = read_description(&bytes, &public)?;
+        let (bytes, description) = description(&objects, &public).await?;
         let description_sha256 = Digest::of(&bytes);
         Ok(Self { objects, description, description_sha256, public, target: target.to_owned() })
     }
@@ -290,6 +287,29 @@ impl Unlocked {
             return Ok(());
         }
         Err(OpenError::OtherIdentity { found: found.join(", "), wanted: self.description.recipient.clone() })
+    }
+}
+
+/// What is on top, or an older version where somebody has hidden the one that the pinned key has signed.
+async fn description(objects: &Objects, public: &PublicKey) -> Result<(Bytes, Description), OpenError> {
+    let on_top = match description_bytes(objects).await {
+        Ok(Some(bytes)) => read_description(&bytes, public).map(|description| (bytes, description)),
+        Ok(None) => Err(OpenError::Missing { place: objects.store().describe() }),
+        Err(error) => Err(error),
+    };
+    let is_wrong = match &on_top {
+        Ok(_) => false,
+        Err(OpenError::Object(error)) => error.finding().is_some(),
+        Err(_) => true,
+    };
+    if !is_wrong {
+        return on_top;
+    }
+    let fits = |bytes: u64| bytes <= MANIFEST_BYTES_MAX;
+    let older = objects.older_that(REPO_KEY, fits, |bytes| read_description(bytes, public).is_ok()).await?;
+    match older {
+        Some(bytes) => read_description(&bytes, public).map(|description| (bytes, description)),
+        None => on_top,
     }
 }
 

@@ -20,11 +20,13 @@ use crate::catalog::stream::Cache;
 use crate::digest::Digest;
 use crate::events::Events;
 use crate::format::{Folder, MANIFEST_NAME, POINTS, SIGNATURE_NAME, parse_point_key, point_key};
+use crate::hidden::hidden_copies;
 use crate::manifest::{Drop, LedgerLine, Manifest, Stored};
 use crate::marks::{Marks, object_digest};
 use crate::objects::Clock;
 use crate::points::{Copy, Opened, open, open_listed, sizes, with_causes};
 use crate::repo::Repository;
+use crate::shadow::Listed;
 
 /// All points alive, and the newest.
 #[derive(Clone, Debug, Default)]
@@ -72,13 +74,14 @@ impl Chain {
     /// Out of a listing of `points/`.
     pub async fn load(
         repository: &Repository,
-        listing: &[ObjectInfo],
+        listed: &Listed,
         marks: &mut Marks,
         memory: Option<(&Memory, &Cache)>,
         events: &Events,
     ) -> Result<Self, BackupError> {
+        let listing = &listed.shown;
         let mut unread = unread_folders(listing);
-        let listed: BTreeSet<String> = unread.iter().map(|(_, key)| key.clone()).collect();
+        let mut there: BTreeSet<String> = unread.iter().map(|(_, key)| key.clone()).collect();
         let sizes = sizes(listing);
         let mut chain = Self::default();
         // The newest names come first: their ledgers make most of the others known.
@@ -97,16 +100,37 @@ impl Chain {
                     }
                 },
             };
-            chain.add(copy, &listed);
+            chain.add(copy, &there);
         }
-        let gone: Vec<_> = chain.gone(&listed).map(|line| object_digest(&line_key(line))).collect();
+        chain.add_hidden(repository, listed, &mut there).await?;
+        let gone: Vec<_> = chain.gone(&there).map(|line| object_digest(&line_key(line))).collect();
         if !gone.is_empty() {
             let is_on_gone = |digest: &str, _| gone.iter().any(|one| one == digest);
             marks.prove(repository, is_on_gone, events).await.map_err(BackupError::Object)?;
         }
-        chain.find_dropped(&listed, marks);
-        chain.refuse_returned(&listed, events);
+        chain.find_dropped(&there, marks);
+        chain.refuse_returned(&there, events);
         Ok(chain)
+    }
+
+    /// Adds the points that delete markers hide: the next manifest must not call them dropped.
+    async fn add_hidden(
+        &mut self,
+        repository: &Repository,
+        listed: &Listed,
+        there: &mut BTreeSet<String>,
+    ) -> Result<(), BackupError> {
+        let received = |copy: &Copy| {
+            let shown = listed.shown.iter().find(|info| info.key.as_str() == copy.key);
+            copy.received_at.or_else(|| shown.map(|info| info.modified))
+        };
+        let newest = self.newest.as_ref().map(|copy| (copy, received(copy)));
+        let (copies, _) = hidden_copies(repository, &listed.hidden, newest).await.map_err(BackupError::Object)?;
+        there.extend(copies.iter().map(|copy| copy.key.clone()));
+        for copy in copies {
+            self.add(copy, there);
+        }
+        Ok(())
     }
 
     fn add(&mut self, copy: Copy, listed: &BTreeSet<String>) {

@@ -203,10 +203,10 @@ impl Committer<'_> {
         if memory.as_ref().is_none_or(|memory| Some(memory.key.as_str()) == known) {
             return Ok(chain);
         }
-        let listing = self.repository.objects.list(POINTS).await?;
-        let keys = listing.iter().map(|info| info.key.as_str());
+        let listed = self.repository.objects.list_deep(POINTS).await?;
+        let keys = listed.shown.iter().chain(&listed.hidden).map(|info| info.key.as_str());
         let mut marks = Marks::load(self.repository, keys, self.events).await?;
-        Chain::load(self.repository, &listing, &mut marks, None, self.events).await
+        Chain::load(self.repository, &listed, &mut marks, None, self.events).await
     }
 
     /// Lists the marks, and refuses what is marked for more than half of the grace. The lists of the point are

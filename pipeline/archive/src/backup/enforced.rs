@@ -21,7 +21,8 @@ pub async fn prove(objects: &Objects, lock: Lock, key: &str) -> Result<(), Backu
         outcome => outcome?,
     }
     let told = store.lock_of(&at, None).await.map_err(ObjectError::from)?;
-    if told.is_none_or(|told| told.mode != lock.mode || told.until.seconds_since(tried.until) < -1) {
+    let at_least = Lock { until: tried.until.plus_seconds(-1), ..tried };
+    if told.is_none_or(|told| !told.covers(at_least)) {
         return refuse("it took a lock, and tells of another or of none");
     }
     if store.versions(key).await.map_err(ObjectError::from)?.is_none() {

@@ -284,11 +284,12 @@ async fn look_around(
     task: &BackupTask,
     events: &Events,
 ) -> Result<(Marks, Chain), BackupError> {
-    let listing = repository.objects.list(POINTS).await?;
-    let mut marks = Marks::load(repository, listing.iter().map(|info| info.key.as_str()), events).await?;
+    let listed = repository.objects.list_deep(POINTS).await?;
+    let keys = listed.shown.iter().chain(&listed.hidden).map(|info| info.key.as_str());
+    let mut marks = Marks::load(repository, keys, events).await?;
     let memory = state.memory();
     let known = memory.as_ref().map(|memory| (memory, &state.cache));
-    let chain = Chain::load(repository, &listing, &mut marks, known, events).await?;
+    let chain = Chain::load(repository, &listed, &mut marks, known, events).await?;
     if let Some(remembered) = task.remembered.as_ref().filter(|remembered| chain.is_rolled_back(remembered)) {
         let message = format!(
             "this host remembers manifest {} of this target, and the store's newest is {}: the store is older than it was",

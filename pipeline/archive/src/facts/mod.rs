@@ -31,6 +31,7 @@ use crate::points::Copy;
 use crate::program::summary;
 use crate::repo::Unlocked;
 use crate::runs::{Pulse, Purpose};
+use crate::shadow;
 use crate::sort::Sorted;
 use crate::sort::spool::{Spool, Spooled};
 use crate::tree::layout;
@@ -101,6 +102,9 @@ async fn read(
     let sink: Arc<dyn contents::Sink> = Arc::<Hashes>::clone(&hashes);
     contents::read(&volumes, plan.finish()?, &sink, &damage).await?;
     let outcomes = hashes.finish()?;
+    for object in repository.objects.take_shadowed() {
+        damage.note(&object, shadow::KIND, shadow::READ, None);
+    }
     let findings = damage.findings();
     for finding in &findings {
         events.finding(finding.clone());
@@ -110,7 +114,7 @@ async fn read(
     if findings.is_empty() {
         return Ok(Summary { items: entries, bytes, incomplete, ..summary(&repository.objects) });
     }
-    let message = format!("{} stored objects of {} are damaged", findings.len(), task.point);
+    let message = format!("{} stored objects of {} are damaged or shadowed", findings.len(), task.point);
     Err(Fault::new(Exit::Damaged, "damaged", &std::io::Error::other(message)))
 }
 

@@ -15,12 +15,14 @@ use dualsync_model::event::Finding;
 use crate::backup::chain::line_key;
 use crate::events::Events;
 use crate::format::{MANIFEST_NAME, POINTS, REFS_NAME, SIGNATURE_NAME, SUMS_NAME};
+use crate::hidden::hidden_copies;
 use crate::marks::{Kind, Marks, object_digest};
 use crate::objects::ObjectError;
 use crate::points::{Copy, Opened, PointError, finding, manifest_keys, open_listed, sizes, with_causes};
 use crate::prune::PruneError;
 use crate::refs::Ref;
 use crate::repo::Repository;
+use crate::shadow::Listed;
 
 /// Manifests fetched at once; each comes with its list of objects.
 const FETCHES: usize = 4;
@@ -30,6 +32,8 @@ const FETCHES: usize = 4;
 pub struct Manifests {
     copies: BTreeMap<Arc<str>, Copy>,
     needs: BTreeMap<String, Vec<Need>>,
+    /// What is wrong with those that are not here and should be.
+    unreadable: Vec<Finding>,
 }
 
 /// A copy that needs an object.
@@ -42,34 +46,37 @@ pub struct Need {
 }
 
 impl Manifests {
-    /// Reads every manifest of a listing of `points/`.
-    pub async fn read(repository: &Repository, listing: &[ObjectInfo], events: &Events) -> Result<Self, PruneError> {
+    /// Reads every manifest of a listing of `points/`. Before anything is deleted, [`Manifests::require_all`] has to agree.
+    pub async fn read(repository: &Repository, listed: &Listed, events: &Events) -> Result<Self, PruneError> {
         let mut manifests = Self::default();
-        manifests.read_new(repository, listing, events).await?;
+        manifests.read_new(repository, listed).await?;
         manifests.check_ledger(repository, events).await?;
         Ok(manifests)
+    }
+
+    /// Tells what could not be read, and refuses to go on then: nobody knows what it needs.
+    pub fn require_all(&mut self, events: &Events) -> Result<(), PruneError> {
+        let unreadable = std::mem::take(&mut self.unreadable);
+        if unreadable.is_empty() { Ok(()) } else { Err(stop(unreadable, events)) }
     }
 
     /// Lists the manifests again, takes in what is new, and lets go of what is gone. What was read is not read
     /// again: a key belongs to one run, and its bytes were proved.
     pub async fn read_again(&mut self, repository: &Repository, events: &Events) -> Result<(), PruneError> {
-        let listing = repository.objects.list(POINTS).await?;
-        let listed: BTreeSet<_> = listing.iter().map(|info| info.key.as_str()).collect();
-        let gone: Vec<_> = self.copies.keys().filter(|key| !listed.contains(&***key)).cloned().collect();
+        let listed = repository.objects.list_deep(POINTS).await?;
+        let there: BTreeSet<_> = listed.shown.iter().chain(&listed.hidden).map(|info| info.key.as_str()).collect();
+        let gone: Vec<_> = self.copies.keys().filter(|key| !there.contains(&***key)).cloned().collect();
         for key in gone {
             self.copies.remove(&key);
-            require_deleted(repository, &key, events).await?;
+            self.require_deleted(repository, &key, events).await?;
         }
-        self.read_new(repository, &listing, events).await?;
-        self.check_ledger(repository, events).await
+        self.read_new(repository, &listed).await?;
+        self.check_ledger(repository, events).await?;
+        self.require_all(events)
     }
 
-    async fn read_new(
-        &mut self,
-        repository: &Repository,
-        listing: &[ObjectInfo],
-        events: &Events,
-    ) -> Result<(), PruneError> {
+    async fn read_new(&mut self, repository: &Repository, listed: &Listed) -> Result<(), PruneError> {
+        let listing = &listed.shown;
         let sizes = &sizes(listing);
         let keys = manifest_keys(listing.iter().map(|info| info.key.as_str()));
         let keys: Vec<_> = keys.into_iter().filter(|key| !self.copies.contains_key(key.as_str())).collect();
@@ -85,7 +92,27 @@ impl Manifests {
                 Read::Bad(_) => {}
             }
         }
-        if unreadable.is_empty() { Ok(()) } else { Err(stop(unreadable, events)) }
+        for copy in self.hidden(repository, listed).await? {
+            match read_refs(repository, copy).await? {
+                Read::Good(copy, refs) => self.add(*copy, &refs),
+                Read::Bad(bad) => unreadable.push(bad),
+            }
+        }
+        self.unreadable.extend(unreadable);
+        Ok(())
+    }
+
+    /// The copies that delete markers hide, and that are not read yet.
+    async fn hidden(&self, repository: &Repository, listed: &Listed) -> Result<Vec<Copy>, ObjectError> {
+        let is_new = |info: &&ObjectInfo| !self.copies.contains_key(info.key.as_str());
+        let hidden: Vec<_> = listed.hidden.iter().filter(is_new).cloned().collect();
+        let received = |copy: &Copy| {
+            let shown = listed.shown.iter().find(|info| info.key.as_str() == copy.key);
+            copy.received_at.or_else(|| shown.map(|info| info.modified))
+        };
+        let newest = self.newest().map(|copy| (copy, received(copy)));
+        // What should be there and cannot be read is missing then, which the ledger tells.
+        Ok(hidden_copies(repository, &hidden, newest).await?.0)
     }
 
     fn add(&mut self, copy: Copy, refs: &[Ref]) {
@@ -106,14 +133,32 @@ impl Manifests {
     }
 
     /// What the newest manifest knows is there, or was deleted by who may.
-    async fn check_ledger(&self, repository: &Repository, events: &Events) -> Result<(), PruneError> {
+    async fn check_ledger(&mut self, repository: &Repository, events: &Events) -> Result<(), PruneError> {
         let Some(newest) = self.newest() else { return Ok(()) };
-        for key in newest.manifest.ledger.iter().map(line_key) {
-            if !self.copies.contains_key(key.as_str()) {
-                require_deleted(repository, &key, events).await?;
-            }
+        let is_told = |key: &str| self.unreadable.iter().any(|finding| finding.object == key);
+        let missing = newest.manifest.ledger.iter().map(line_key);
+        let missing = missing.filter(|key| !self.copies.contains_key(key.as_str()) && !is_told(key));
+        for key in missing.collect::<Vec<_>>() {
+            self.require_deleted(repository, &key, events).await?;
         }
         Ok(())
+    }
+
+    /// A manifest that should be there and is not: only a signed word that it is deleted makes that right.
+    async fn require_deleted(&mut self, repository: &Repository, key: &str, events: &Events) -> Result<(), PruneError> {
+        let mut marks = Marks::list_of(repository, key).await?;
+        let digest = object_digest(key);
+        marks.prove(repository, |on, kind| on == digest && kind == Kind::Deleting, events).await?;
+        if !marks.is_deleting(key) {
+            let problem = "a manifest knows this point, it is not there, and nobody who may sign has deleted it";
+            self.unreadable.push(finding(&repository.target, key, "missing", problem.to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Every object that some copy needs, or needed.
+    pub fn objects(&self) -> impl Iterator<Item = &str> {
+        self.needs.keys().map(String::as_str)
     }
 
     /// All copies, by key.
@@ -147,14 +192,17 @@ enum Read {
 }
 
 async fn read_one(repository: &Repository, key: &str, sizes: &BTreeMap<&str, u64>) -> Result<Read, ObjectError> {
+    match open_listed(repository, key, sizes).await? {
+        Opened::Good(copy) => read_refs(repository, *copy).await,
+        Opened::Bad { kind, problem } => Ok(Read::Bad(finding(&repository.target, key, kind, problem))),
+    }
+}
+
+async fn read_refs(repository: &Repository, copy: Copy) -> Result<Read, ObjectError> {
     let bad = |object: &str, kind: &str, problem| Ok(Read::Bad(finding(&repository.target, object, kind, problem)));
-    let copy = match open_listed(repository, key, sizes).await? {
-        Opened::Good(copy) => copy,
-        Opened::Bad { kind, problem } => return bad(key, kind, problem),
-    };
-    let list = key.replace(MANIFEST_NAME, REFS_NAME);
+    let list = copy.key.replace(MANIFEST_NAME, REFS_NAME);
     match copy.refs(&repository.objects).await {
-        Ok(refs) => Ok(Read::Good(copy, refs)),
+        Ok(refs) => Ok(Read::Good(Box::new(copy), refs)),
         Err(PointError::Object(error)) => match error.finding() {
             Some(kind) => bad(&list, kind, error.to_string()),
             None => Err(error),
@@ -165,18 +213,6 @@ async fn read_one(repository: &Repository, key: &str, sizes: &BTreeMap<&str, u64
 
 async fn is_listed(repository: &Repository, key: &str) -> Result<bool, ObjectError> {
     Ok(repository.objects.list(key).await?.iter().any(|info| info.key.as_str() == key))
-}
-
-/// A manifest that should be there and is not: only a signed word that it is deleted makes that right.
-async fn require_deleted(repository: &Repository, key: &str, events: &Events) -> Result<(), PruneError> {
-    let mut marks = Marks::list_of(repository, key).await?;
-    let digest = object_digest(key);
-    marks.prove(repository, |on, kind| on == digest && kind == Kind::Deleting, events).await?;
-    if marks.is_deleting(key) {
-        return Ok(());
-    }
-    let problem = "a manifest knows this point, it is not there, and nobody who may sign has deleted it";
-    Err(stop(vec![finding(&repository.target, key, "missing", problem.to_owned())], events))
 }
 
 /// Nobody knows what an unread manifest needs.

@@ -26,6 +26,7 @@ use crate::minisign::SecretKey;
 use crate::objects::{Clock, ObjectError};
 use crate::program::summary;
 use crate::prune::apply::{Applier, Otherwise};
+use crate::prune::locks::Extended;
 use crate::prune::plan::Plan;
 use crate::prune::survey::Survey;
 use crate::repo::Repository;
@@ -96,21 +97,38 @@ pub async fn prune(
     }
     compare_clocks(repository.objects.clock(), host_now)?;
     let mut survey = Survey::look(repository, task, events).await?;
+    let done = decide(repository, secret, task, &mut survey, events).await;
+    // What cannot be read or deleted keeps no lock from being made longer, and is told all the same.
+    let extended = match job.target.immutability.filter(|_| !task.dry_run && !task.locks.is_empty()) {
+        Some(mode) => locks::extend(&repository.objects, &survey.manifests, &task.locks, mode, &job.state).await,
+        None => Extended::default(),
+    };
+    let pruned = Pruned { locked_objects: extended.longer, ..done? };
+    let objects = pruned.deleted_objects;
+    events.emit(&Event::Pruned(pruned));
+    extended.outcome?;
+    Ok(Summary { items: objects, objects, ..summary(&repository.objects) })
+}
+
+/// Does what is due, and tells what became of each copy.
+async fn decide(
+    repository: &Repository,
+    secret: &SecretKey,
+    task: &PruneTask,
+    survey: &mut Survey,
+    events: &Events,
+) -> Result<Pruned, PruneError> {
+    survey.manifests.require_all(events)?;
     if let Some(remembered) = &task.remembered {
-        refuse_rollback(repository, &survey, remembered, events).await?;
+        refuse_rollback(repository, survey, remembered, events).await?;
     }
-    let plan = Plan::new(&survey, task);
+    let plan = Plan::new(survey, task);
     let (pruned, other) = if task.dry_run {
-        (foretell(repository, &survey, &plan, task, events).await?, BTreeMap::new())
+        (foretell(repository, survey, &plan, task, events).await?, BTreeMap::new())
     } else {
         let grace = i64::try_from(task.grace_s).unwrap_or(i64::MAX);
-        act(&Applier { repository, secret, events, grace }, &mut survey, &plan, task).await?
+        act(&Applier { repository, secret, events, grace }, survey, &plan, task).await?
     };
-    let locked_objects = match job.target.immutability.filter(|_| !task.dry_run && !task.locks.is_empty()) {
-        Some(mode) => locks::extend(&repository.objects, &survey, &task.locks, mode, &job.state).await?,
-        None => 0,
-    };
-    let pruned = Pruned { locked_objects, ..pruned };
     for mut retired in plan.retired {
         if let Some((action, reason)) = other.get(&retired.manifest) {
             retired.action = *action;
@@ -118,9 +136,7 @@ pub async fn prune(
         }
         events.emit(&Event::Retired(retired));
     }
-    let objects = pruned.deleted_objects;
-    events.emit(&Event::Pruned(pruned));
-    Ok(Summary { items: objects, objects, ..summary(&repository.objects) })
+    Ok(pruned)
 }
 
 /// What a dry run tells.

@@ -81,10 +81,12 @@ impl Survey {
         let mut listing = objects.list(VOLUMES).await?;
         listing.extend(objects.list(CATALOGS).await?);
         let runs = objects.list(RUNS).await?;
-        let points = objects.list(POINTS).await?;
+        let points = objects.list_deep(POINTS).await?;
         events.phase("reading the manifests");
         let manifests = Manifests::read(repository, &points, events).await?;
-        listing.extend(points);
+        let is_copy = |info: &&ObjectInfo| manifests.copy(info.key.as_str()).is_some();
+        let covered: Vec<_> = points.hidden.iter().filter(is_copy).cloned().collect();
+        listing.extend(points.shown.into_iter().chain(covered));
         // What is hidden takes room, and goes like anything else that nobody names.
         let stored: BTreeMap<_, _> = hidden
             .iter()

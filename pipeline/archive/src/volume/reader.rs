@@ -84,6 +84,8 @@ pub struct Volumes {
     identity: Identity,
     stored: HashMap<String, Stored>,
     heads: Mutex<HashMap<String, Arc<Header>>>,
+    /// The last volume that was shadowed, as it is stored: who wants a range of it may want another.
+    older: tokio::sync::Mutex<Option<(String, Bytes)>>,
 }
 
 impl Volumes {
@@ -94,7 +96,7 @@ impl Volumes {
             .filter(|one| one.key.starts_with(VOLUMES))
             .map(|one| (one.key.clone(), Stored { bytes: one.bytes, sha256: one.sha256 }))
             .collect();
-        Self { objects, identity, stored, heads: Mutex::default() }
+        Self { objects, identity, stored, heads: Mutex::default(), older: tokio::sync::Mutex::default() }
     }
 
     /// Size and digest of a volume, as the point lists it.
@@ -116,8 +118,27 @@ impl Volumes {
         unpack(key, packing, &packed)
     }
 
-    /// What age unpacks from a range of the volume: one frame or several in a row, still packed.
+    /// What age unpacks from a range of the volume: one frame or several in a row, still packed. Where that fails, from an older
+    /// version, which is read whole, since only all of it has a digest.
     pub async fn packed(&self, key: &str, plain: std::ops::Range<u64>) -> Result<Vec<u8>, VolumeError> {
+        let error = match self.packed_on_top(key, plain.clone()).await {
+            Err(error) if error.finding().is_some() => error,
+            outcome => return outcome,
+        };
+        let Ok(stored) = self.stored(key) else { return Err(error) };
+        // Held while it is fetched: there is one such volume in memory, and never several.
+        let mut older = self.older.lock().await;
+        if older.as_ref().is_none_or(|(held, _)| held != key) {
+            *older = None;
+            *older = self.objects.older(key, stored).await?.map(|bytes| (key.to_owned(), bytes));
+        }
+        match &*older {
+            Some((_, bytes)) => self.unseal(key, bytes, plain),
+            None => Err(error),
+        }
+    }
+
+    async fn packed_on_top(&self, key: &str, plain: std::ops::Range<u64>) -> Result<Vec<u8>, VolumeError> {
         let stored_bytes = self.stored(key)?.bytes;
         let head = self.head(key, stored_bytes).await?;
         let range = head.stored_range(&plain, stored_bytes);
@@ -129,7 +150,7 @@ impl Volumes {
 
     /// A whole volume as it is stored, proved against the digest that the point lists.
     pub async fn fetch(&self, key: &str) -> Result<Bytes, VolumeError> {
-        Ok(self.objects.get_exact(key, self.stored(key)?).await?)
+        Ok(self.objects.get_good(key, self.stored(key)?).await?)
     }
 
     /// What age unpacks from a range of a volume that is at hand as it is stored. Frames are unsealed where they

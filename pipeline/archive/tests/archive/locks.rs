@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use dualsync_archive::objects::Objects;
-use dualsync_archive_store::contract::{Key, Lock, Store};
+use dualsync_archive_store::contract::{ErrorKind, Key, Lock, Operation, Store};
+use dualsync_archive_store::faulty::{Fault, FaultyStore};
 use dualsync_archive_store::memory::MemoryStore;
-use dualsync_model::event::Pruned;
+use dualsync_model::event::{Event, Point, Pruned, RetiredAction};
 use dualsync_model::job::{Lock as Wanted, LockMode, PruneTask, Task};
 use dualsync_model::time::Timestamp;
 
-use crate::memory::{GRACE_S, Memory};
-use crate::prune::pruned;
+use crate::memory::{GRACE_S, Memory, sweep};
+use crate::prune::{actions, nights, pruned};
 use crate::site::{COMMIT, Ended, noise, run_on};
 
 /// A repository in a bucket that keeps versions.
@@ -105,4 +106,120 @@ async fn locks_are_made_longer_once_and_never_shorter() {
     let (told, _) = extend(until).await;
     assert_eq!(told.locked_objects, 0);
     assert!(of_points(&memory).iter().all(|key| memory.store.locked(key).unwrap().until == longer), "never shorter");
+}
+
+fn wanted(copy: &Point, until: Timestamp) -> Wanted {
+    Wanted { manifest: copy.manifest.clone(), sha256: copy.anchor.sha256.clone(), until }
+}
+
+/// A prune job that makes locks longer.
+async fn extended(memory: &Memory, store: Arc<dyn Store>, mode: LockMode, task: PruneTask) -> Ended {
+    let mut job = memory.site.job(Task::Prune(task));
+    job.now = memory.store.now();
+    job.target.immutability = Some(mode);
+    run_on(&job, store, "").await
+}
+
+fn only(locks: Vec<Wanted>) -> PruneTask {
+    PruneTask { locks, grace_s: GRACE_S.unsigned_abs(), ..PruneTask::default() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_good_version_is_locked_longer_whatever_lies_on_top_of_it() {
+    let memory = versioned().await;
+    let until = memory.store.now().plus_seconds(30 * 86_400);
+    night(&memory, Some(until)).await.summary();
+    let copy = memory.copies().await.remove(0);
+    let keys = of_points(&memory);
+    for (number, key) in keys.iter().enumerate() {
+        match number % 3 {
+            0 => memory.store.delete(key).await.unwrap(),
+            1 => {
+                memory.store.replace(key.clone(), "junk".into());
+                memory.store.replace(key.clone(), "more junk".into());
+            }
+            _ => {}
+        }
+    }
+    let longer = until.plus_seconds(86_400);
+    let (lock, lists) = (Lock { mode: LockMode::Compliance, until: longer }, memory.store.requests().list);
+    let ended = extended(&memory, memory.store.clone(), LockMode::Compliance, only(vec![wanted(&copy, longer)])).await;
+    assert_eq!(pruned(&ended).locked_objects, keys.len() as u64 + 3);
+    // Marks, runs, points; two more for what is hidden; and one of all versions, not one for each object.
+    assert!(memory.store.requests().list - lists <= 4 + 5, "{:?}", memory.store.requests());
+    for (number, key) in keys.iter().enumerate() {
+        let expected = match number % 3 {
+            0 => vec![Some(lock), None],
+            1 => vec![Some(lock), None, Some(lock)],
+            _ => vec![Some(lock)],
+        };
+        assert_eq!(memory.store.locks(key), expected, "{key}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_weaker_mode_counts_as_no_lock_and_a_stricter_one_stays() {
+    let memory = versioned().await;
+    let until = memory.store.now().plus_seconds(30 * 86_400);
+    night(&memory, Some(until)).await.summary();
+    let copy = memory.copies().await.remove(0);
+    let (governance, compliance) = (LockMode::Governance, LockMode::Compliance);
+    let repo: Key = "repo.json".parse().unwrap();
+    let extend = async |mode, until| {
+        let ended = extended(&memory, memory.store.clone(), mode, only(vec![wanted(&copy, until)])).await;
+        (pruned(&ended).locked_objects, memory.store.locked(&repo).unwrap())
+    };
+    let all = of_points(&memory).len() as u64 + 3;
+    let later = until.plus_seconds(86_400);
+    // The night has locked the others in compliance mode, which stays.
+    assert_eq!(extend(governance, until).await, (3, Lock { mode: governance, until }));
+    assert_eq!(extend(governance, later).await, (all, Lock { mode: governance, until: later }));
+    assert!(
+        of_points(&memory).iter().all(|key| memory.store.locked(key) == Some(Lock { mode: compliance, until: later }))
+    );
+    // What is remembered of the weaker mode is not enough, and its end stays.
+    assert_eq!(extend(compliance, until).await, (3, Lock { mode: compliance, until: later }));
+    assert_eq!(extend(compliance, later).await.0, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_read_keeps_no_other_copy_from_its_locks() {
+    let memory = versioned().await;
+    let until = memory.store.now().plus_seconds(30 * 86_400);
+    night(&memory, Some(until)).await.summary();
+    let copy = memory.copies().await.remove(0);
+    let planted = "points/web/20361225T020000Z-0001020304050607/manifest.json";
+    memory.store.replace(planted.parse().unwrap(), "{}".into());
+    let longer = until.plus_seconds(86_400);
+    let ended = extended(&memory, memory.store.clone(), LockMode::Compliance, only(vec![wanted(&copy, longer)])).await;
+    assert_eq!(ended.outcome.as_ref().unwrap_err().code(), "damaged");
+    assert!(ended.events.iter().any(|event| matches!(event, Event::Finding(found) if found.object == planted)));
+    let of_copy = of_points(&memory).into_iter().filter(|key| key.as_str() != planted);
+    assert!(of_copy.into_iter().all(|key| memory.store.locked(&key).unwrap().until == longer));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_deleted_is_told_where_a_lock_cannot_be_made_longer_and_the_other_locks_are() {
+    let memory = nights(3).await;
+    memory.store.keep_versions();
+    memory.advance(GRACE_S);
+    let copies = memory.copies().await;
+    memory.prune(memory.store.clone(), sweep(&copies[..1], false)).await.summary();
+    memory.advance(GRACE_S);
+    let stubborn = FaultyStore::new(memory.store.clone(), |call| {
+        let is_it = call.operation == Operation::Put && call.object == "repo.json";
+        Some(Fault::Fail(ErrorKind::Denied)).filter(|_| is_it)
+    });
+    let until = memory.store.now().plus_seconds(30 * 86_400);
+    let locks = copies[1..].iter().map(|copy| wanted(copy, until)).collect();
+    let task = PruneTask { locks, ..sweep(&copies[..1], false) };
+    let ended = extended(&memory, Arc::new(stubborn), LockMode::Governance, task).await;
+    assert!(ended.outcome.is_err());
+    assert_eq!(actions(&ended), [RetiredAction::Deleted]);
+    let told = ended.events.iter().find_map(|event| match event {
+        Event::Pruned(pruned) => Some(pruned.clone()),
+        _ => None,
+    });
+    let told = told.unwrap();
+    assert!(told.deleted_objects > 0 && told.locked_objects == of_points(&memory).len() as u64 + 2, "{told:?}");
 }

@@ -15,6 +15,7 @@ mod overlap;
 mod prune;
 mod recover;
 mod reuse;
+mod shadowed;
 mod site;
 mod stepping;
 mod stock;

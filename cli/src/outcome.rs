@@ -64,10 +64,10 @@ impl Outcome {
         }
     }
 
-    /// It did not answer the listing; that is told already.
+    /// It did not answer the listing, or did not tell everything; that is told already.
     pub fn silent(target: &TargetSettings) -> Self {
         let mut outcome = Self::new(target, State::Failed, Ending::done());
-        outcome.problem = Some("it did not answer, so nothing was asked of it".to_owned());
+        outcome.problem = Some("it did not tell all that it holds, so nothing was marked or deleted there".to_owned());
         outcome
     }
 

@@ -13,9 +13,9 @@ use futures::future::join_all;
 use crate::app::App;
 use crate::args::PruneArgs;
 use crate::commands::list;
-use crate::exit::{Ending, UsageError};
+use crate::exit::{Ending, UsageError, with_causes};
 use crate::leaving::{self, Order, SourcePlan};
-use crate::listing::Row;
+use crate::listing::{Answer, Row};
 use crate::lock::{LockError, RunLock};
 use crate::mechanism::Pair;
 use crate::outcome::{Outcome, Retirement};
@@ -29,7 +29,9 @@ pub async fn run(app: &App<'_>, args: &PruneArgs) -> anyhow::Result<Ending> {
     app.create_state()?;
     let history = app.history()?;
     let plan = |rows: &[Row]| leaving::plans(rows, &app.settings, &history, app.now, wanted.as_ref());
-    let mut answers = leaving::whole(app.list(None).await);
+    let heard = app.list(None).await;
+    let held = immutability::locks(&plan(&app.rows(&heard)?), &heard, &app.settings, app.now);
+    let mut answers = leaving::whole(heard);
     let mut rows = app.rows(&answers)?;
     let mut plans = plan(&rows);
     if leaving::is_anything(&plans) {
@@ -45,7 +47,7 @@ pub async fn run(app: &App<'_>, args: &PruneArgs) -> anyhow::Result<Ending> {
     }
     let yes = args.dry_run || agree(app, &plans).await?;
     let mut orders = leaving::orders(&plans, &answers, yes);
-    immutability::add(&mut orders, &plans, &answers, &app.settings, app.now);
+    immutability::add(&mut orders, (&plans, &answers), held, &app.settings, app.now);
     let targets = targets(app, wanted.as_ref(), &orders);
     let locks = if args.dry_run { Ok(Vec::new()) } else { hold_still(app, &targets) };
     let sides = Pair::new(|mechanism| targets.iter().any(|target| target.mechanism == mechanism));
@@ -54,7 +56,7 @@ pub async fn run(app: &App<'_>, args: &PruneArgs) -> anyhow::Result<Ending> {
     let work = targets.iter().map(async |target| {
         let name = &target.target.name;
         if answers.iter().any(|answer| answer.target == *name && answer.error.is_some()) {
-            return Outcome::silent(target);
+            return keep(app, target, orders.get(name).filter(|_| !args.dry_run), &answers).await;
         }
         if let (Err(error), true) = (&locks, is_directory(target)) {
             return Outcome::locked(target, error);
@@ -69,6 +71,18 @@ pub async fn run(app: &App<'_>, args: &PruneArgs) -> anyhow::Result<Ending> {
     report.show(app);
     let withheld = if yes { Ending::done() } else { show::withheld(&plans) };
     Ok(Ending::all(vec![list::ending(&answers), report.ending(), withheld]))
+}
+
+/// Of a target that did not tell everything nothing leaves; the copies that it told of are locked for longer all the same.
+async fn keep(app: &App<'_>, target: &TargetSettings, order: Option<&Order>, answers: &[Answer]) -> Outcome {
+    if let Some(order) = order.filter(|order| !order.locks.is_empty()) {
+        let heard = tell(app, target, order, answers, Depth::Mark, |_| {}).await;
+        if let Some(error) = &heard.error {
+            let problem = format!("{}: {}", target.target.name, with_causes(error));
+            app.output.warn(&format!("not all locks were made longer: {problem}"));
+        }
+    }
+    Outcome::silent(target)
 }
 
 /// The sources that were named; `None` for all there are, those that left the configuration among them.

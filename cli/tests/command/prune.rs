@@ -292,8 +292,8 @@ fn a_source_that_left_the_configuration_keeps_its_points() {
     assert_eq!(site.dates(BLOCK), ["19", "20", "21"], "a mark without a rule is taken back");
 }
 
-#[test]
-fn a_bucket_that_locks_is_told_until_when_the_contract_needs_each_copy() {
+/// A site whose block target is a bucket that locks.
+fn site_that_locks() -> Site {
     let site = Site::new();
     let folder = format!("kind = \"directory\"\npath = \"{}\"", site.path("store-block").display());
     let bucket = "kind = \"s3\"\nendpoint = \"http://127.0.0.1:9\"\nregion = \"x\"\nbucket = \"acme\"\n\
@@ -301,18 +301,53 @@ fn a_bucket_that_locks_is_told_until_when_the_contract_needs_each_copy() {
     let config = site.config().replace(&folder, bucket);
     assert!(config.contains(bucket), "{config}");
     site.configure(&format!("{config}retention = {{ daily = 12, month_ends = 1 }}\n"));
+    site
+}
+
+#[test]
+fn a_bucket_that_locks_is_told_until_when_the_contract_needs_each_copy() {
+    let site = site_that_locks();
     site.night(20);
-    // 2026-11-19 is needed until the 30th, which ends at noon of Athens on the day after; and a grace.
+    // 2026-11-19 is needed until the 30th, which ends at noon of Athens on the day after; and a grace;
+    // and up to the next whole week.
     let backup = &site.tasks(BLOCK, "backup")[0];
-    assert_eq!(backup["lock_until"], "2026-12-02T10:00:00Z", "{backup}");
+    assert_eq!(backup["lock_until"], "2026-12-03T00:00:00Z", "{backup}");
     let locks = site.tasks(BLOCK, "prune")[0]["locks"].clone();
-    assert_eq!(locks[0]["until"], "2026-12-02T10:00:00Z", "{locks}");
+    assert_eq!(locks[0]["until"], "2026-12-03T00:00:00Z", "{locks}");
     assert!(locks[0]["manifest"].as_str().unwrap().contains("20261120T0100"), "{locks}");
     // The end of a month is needed as long as December, the month after it, is the last.
     site.at("2026-12-01 01:00:00", "run --json").ends(0);
-    assert_eq!(site.tasks(BLOCK, "backup")[1]["lock_until"], "2027-01-02T10:00:00Z");
+    assert_eq!(site.tasks(BLOCK, "backup")[1]["lock_until"], "2027-01-07T00:00:00Z");
     assert_eq!(site.tasks(BLOCK, "prune")[1]["locks"].as_array().unwrap().len(), 2);
     // What nobody asked to be locked is not.
     assert!(site.tasks(ARCHIVE, "backup").iter().all(|job| job["lock_until"].is_null()));
     assert!(site.tasks(ARCHIVE, "prune").is_empty());
+}
+
+#[test]
+fn one_object_that_is_not_what_it_should_be_lets_no_lock_end() {
+    let site = site_that_locks();
+    site.night(20);
+    site.good_but(
+        BLOCK,
+        "list",
+        r#"while read -r line; do say "${line%\}}"',"message_type":"point","state":"available"}'; done < "$at/block.points"
+say '{"message_type":"finding","target":"frankfurt","object":"points/junk","kind":"unexpected","problem":"its name is not a manifest'"'"'s","points":[],"paths":[]}'
+say '{"message_type":"error","exit_code":21,"code":"damaged","message":"some manifests are not what they should be"}'
+exit 21"#,
+    );
+    let ran = site.night(21).tells("frankfurt: points/junk: its name is not a manifest's");
+    let ran = ran.tells("web: nothing is marked for deletion there tonight: frankfurt: ");
+    assert!(!ran.err.contains("locks could"), "{}", ran.err);
+    let tonight = site.tasks(BLOCK, "prune").pop().unwrap();
+    assert_eq!(tonight["locks"].as_array().unwrap().len(), 2, "{tonight}");
+    assert!(tonight["drop"].as_array().unwrap().is_empty() && tonight["sweep"] != true, "{tonight}");
+    let before = site.tasks(BLOCK, "prune").len();
+    site.prune(22, "")
+        .ends(21)
+        .says(&["frankfurt: ", "did not tell all that it holds, so nothing was marked or deleted"]);
+    let tasks = site.tasks(BLOCK, "prune");
+    assert_eq!((tasks.len(), tasks[before]["locks"].as_array().unwrap().len()), (before + 1, 2));
+    site.prune(22, "--dry-run").ends(21);
+    assert_eq!(site.tasks(BLOCK, "prune").len(), before + 1, "a dry run locks nothing");
 }

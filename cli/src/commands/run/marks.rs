@@ -44,21 +44,24 @@ pub async fn set(app: &App<'_>, source: &SourceSettings) -> Pair<Marks> {
 
 /// What each mechanism is told, after both were asked what they hold.
 async fn plan(app: &App<'_>, source: &SourceSettings) -> anyhow::Result<(Vec<Answer>, Pair<Order>)> {
-    let answers = leaving::whole(app.list(Some(&source.name)).await);
-    for answer in answers.iter().filter(|answer| answer.error.is_some()) {
+    let heard = app.list(Some(&source.name)).await;
+    for answer in heard.iter().filter(|answer| answer.error.is_some()) {
         let error = answer.error.as_ref().map(|error| with_causes(error)).unwrap_or_default();
         warn(app, source, &format!("{}: {error}", answer.target));
     }
-    let rows = app.rows(&answers)?;
     let history = app.history()?;
-    retention::remember_beginnings(app, &rows, &history)?;
     let only = [source.name.clone()].into();
+    let planned = leaving::plans(&app.rows(&heard)?, &app.settings, &history, clock::now(), Some(&only));
+    let locked = immutability::locks(&planned, &heard, &app.settings, clock::now());
+    let answers = leaving::whole(heard);
+    let rows = app.rows(&answers)?;
+    retention::remember_beginnings(app, &rows, &history)?;
     let plans = leaving::plans(&rows, &app.settings, &history, clock::now(), Some(&only));
     for question in leaving::questions(&plans) {
         warn(app, source, &format!("{question}; `dualsync prune` asks whether they may"));
     }
     let mut orders = leaving::orders(&plans, &answers, false);
-    immutability::add(&mut orders, &plans, &answers, &app.settings, clock::now());
+    immutability::add(&mut orders, (&plans, &answers), locked, &app.settings, clock::now());
     let mut of = |mechanism| orders.remove(&app.settings.target(source, mechanism).target.name).unwrap_or_default();
     Ok((answers, Pair { block: of(Mechanism::Block), archive: of(Mechanism::Archive) }))
 }
@@ -77,7 +80,12 @@ async fn one(
     let target = app.settings.target(source, mechanism);
     let heard = tell(app, target, &order, answers, Depth::Mark, |_| {}).await;
     if let Some(error) = &heard.error {
-        warn(app, source, &format!("{}: {}", target.target.name, with_causes(error)));
+        let problem = format!("{}: {}", target.target.name, with_causes(error));
+        if order.locks.is_empty() {
+            warn(app, source, &problem);
+        } else {
+            app.output.warn(&format!("{}: not all marks and locks could be set there tonight: {problem}", source.name));
+        }
     }
     let with = |action| {
         let copies = heard.retired.iter().filter(move |copy| copy.action == action);

@@ -261,7 +261,7 @@ fn a_retention_key_lists_and_prunes_over_the_pipes_and_opens_no_content() {
         (restore(&site.path("never.img"), "image"), 12),
         (restore(&site.path("never"), "tree"), 12),
         (json!({"verb": "facts", "point": POINT}), 12),
-        (rotate, 2),
+        (rotate, 12),
     ] {
         let (code, events) = site.run(&task);
         assert_eq!(code, exit, "{task}");

@@ -6,6 +6,7 @@
 //! memory does not grow with the tree. A damaged volume costs the files it holds and no others; only
 //! a store that fails ends the reading.
 
+use std::fs::File;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -43,6 +44,12 @@ pub trait Sink: Send + Sync + 'static {
 
 /// Takes the parts of one file in their order.
 pub trait PartedFile: Send {
+    /// What was read of it before, the same bytes at the same places as far as they are there; each part is proved anew
+    /// before it is believed.
+    fn begun(&self) -> Option<File> {
+        None
+    }
+
     /// The data of the next part, which has the digest that the catalog notes; or why it cannot be had.
     fn part(&mut self, data: Result<&[u8], &VolumeError>);
 

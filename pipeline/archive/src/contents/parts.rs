@@ -4,7 +4,9 @@
 //! unpacked ahead while the file takes the parts in order. Every part is checked against its own
 //! digest, so that a damaged file names the volume that damaged it.
 
+use std::fs::File;
 use std::iter::Peekable;
+use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -35,11 +37,18 @@ pub(super) async fn read(volumes: &Arc<Volumes>, parted: Spooled, sink: &Arc<dyn
     while let Some(record) = parted.next() {
         let wanted: Wanted = serde_json::from_slice(&record?.value)?;
         let mut file = Arc::clone(sink).begin(wanted);
-        let runs = Runs { parted: &mut parted, pending: Vec::new().into_iter().peekable() };
+        let begun = file.begun().map(Arc::new);
+        let runs = Runs { parted: &mut parted, pending: Vec::new().into_iter().peekable(), end: 0 };
         let mut opened = futures::stream::iter(runs)
             .map(|run| {
-                let volumes = Arc::clone(volumes);
-                tokio::spawn(async move { open(&volumes, run?).await })
+                let (volumes, begun) = (Arc::clone(volumes), begun.clone());
+                tokio::spawn(async move {
+                    let (offset, run) = run?;
+                    match held(begun, offset, &run).await? {
+                        Some(parts) => Ok(parts),
+                        None => open(&volumes, run).await,
+                    }
+                })
             })
             .buffered(RUNS);
         while let Some(run) = opened.next().await {
@@ -50,6 +59,23 @@ pub(super) async fn read(volumes: &Arc<Volumes>, parted: Spooled, sink: &Arc<dyn
         tokio::task::spawn_blocking(move || file.end()).await?;
     }
     Ok(())
+}
+
+/// The parts of a run out of what was read before: all of them, each with its digest, or none.
+async fn held(begun: Option<Arc<File>>, mut offset: u64, run: &[Part]) -> Result<Option<Opened>, ReadError> {
+    let Some(file) = begun else { return Ok(None) };
+    let run = run.to_vec();
+    Ok(tokio::task::spawn_blocking(move || {
+        let mut parts = Vec::with_capacity(run.len());
+        for part in &run {
+            let mut data = vec![0; usize::try_from(part.bytes).ok()?];
+            file.read_exact_at(&mut data, offset).ok()?;
+            offset += part.bytes;
+            parts.push(Ok((Digest::of(&data) == part.sha256).then_some(data)?));
+        }
+        Some(parts)
+    })
+    .await?)
 }
 
 fn give(mut file: Box<dyn PartedFile>, run: &Opened) -> Box<dyn PartedFile> {
@@ -63,6 +89,8 @@ fn give(mut file: Box<dyn PartedFile>, run: &Opened) -> Box<dyn PartedFile> {
 struct Runs<'s> {
     parted: &'s mut Peekable<Spooled>,
     pending: Peekable<std::vec::IntoIter<Part>>,
+    /// Where the next run begins in the data of the file.
+    end: u64,
 }
 
 impl Runs<'_> {
@@ -93,10 +121,18 @@ impl Runs<'_> {
 }
 
 impl Iterator for Runs<'_> {
-    type Item = Result<Vec<Part>, ReadError>;
+    type Item = Result<(u64, Vec<Part>), ReadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.next_run().map(|run| (!run.is_empty()).then_some(run)).transpose()
+        let run = match self.next_run() {
+            Ok(run) if run.is_empty() => return None,
+            other => other,
+        };
+        Some(run.map(|run| {
+            let begin = self.end;
+            self.end += run.iter().map(|part| part.bytes).sum::<u64>();
+            (begin, run)
+        }))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Writes content that arrives into files, and lets only proven files stand.
 
+use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -12,6 +13,7 @@ use crate::damage::Damage;
 use crate::objects::Objects;
 use crate::tree::apply::{Applier, ApplyError, Staged};
 use crate::tree::layout::{Layout, LayoutError};
+use crate::tree::meta::Extent;
 use crate::volume::reader::VolumeError;
 
 /// The sink of a restore.
@@ -96,7 +98,7 @@ impl Sink for Files {
     }
 
     fn begin(self: Arc<Self>, file: Wanted) -> Box<dyn PartedFile> {
-        let draft = Draft::begin(&self.applier, &file.entry);
+        let draft = Draft::begin_parted(&self.applier, &file.entry);
         Box::new(Parted { files: self, entry: file.entry, draft, damaged: false })
     }
 }
@@ -110,6 +112,14 @@ struct Draft {
 impl Draft {
     fn begin(applier: &Arc<Applier>, entry: &Entry) -> Result<Self, Refused> {
         let staged = applier.begin_file(&entry.path, entry.meta.size)?;
+        Ok(Self { staged, layout: Layout::new(&entry.meta) })
+    }
+
+    /// What was fetched of a file in parts outlives this restore; not of one with holes, which would have to be proved, too.
+    fn begin_parted(applier: &Arc<Applier>, entry: &Entry) -> Result<Self, Refused> {
+        let is_dense = matches!(*entry.meta.data(), [Extent { offset: 0, length }] if length == entry.meta.size);
+        let Some(content) = entry.sha256.filter(|_| is_dense) else { return Self::begin(applier, entry) };
+        let staged = applier.begin_parted(&entry.path, entry.meta.size, content)?;
         Ok(Self { staged, layout: Layout::new(&entry.meta) })
     }
 
@@ -138,6 +148,10 @@ struct Parted {
 }
 
 impl PartedFile for Parted {
+    fn begun(&self) -> Option<File> {
+        self.draft.as_ref().ok()?.staged.begun()
+    }
+
     fn part(&mut self, data: Result<&[u8], &VolumeError>) {
         match (data, &mut self.draft) {
             (Err(error), _) => {

@@ -139,7 +139,8 @@ fn prepare(task: &RestoreTask) -> Result<Applier, RestoreError> {
     std::fs::create_dir_all(&task.to).map_err(|source| {
         wrong(ApplyError::Step { step: "make the target", path: dualsync_model::path::RawPath::default(), source })
     })?;
-    Applier::new(&task.to, existing).map_err(wrong)
+    let applier = if task.resume { Applier::going_on } else { Applier::new };
+    applier(&task.to, existing).map_err(wrong)
 }
 
 /// Everything after the catalog was read.

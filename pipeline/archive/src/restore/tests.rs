@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Read as _;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::PathBuf;
 
 use dualsync_archive_store::contract::{ErrorKind, Operation, Store as _};
@@ -392,6 +392,54 @@ async fn a_resumed_restore_fetches_nothing_again() {
     // The second volume, and of the first the chunks of age that hold the one file.
     let wanted = 250_000 + 140_000;
     assert!(summary.fetched_bytes < wanted + 20_000, "{} bytes were fetched", summary.fetched_bytes);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resumed_restore_goes_on_in_the_middle_of_a_file_in_parts() {
+    let parts: Vec<_> = (0..12).map(|n| noise(n, 600_000)).collect();
+    let mut sample = Sample::new();
+    sample.directory("");
+    let entry = sample.entry("big", meta(EntryKind::File, 12 * 600_000));
+    (entry.sha256, entry.parts) = (Some(Digest::of(&parts.concat())), 12);
+    for (n, part) in parts.iter().enumerate() {
+        if n == 9 {
+            sample.volume();
+        }
+        sample.part(part);
+        sample.frame();
+    }
+    let made = sample.finish();
+    let volume = made.key("volumes/", "00001.tar.zst.age").to_string();
+    let broken =
+        FaultyStore::new(Arc::<dualsync_archive_store::memory::MemoryStore>::clone(&made.store), move |call| {
+            (call.operation == Operation::Get && call.object == volume).then_some(StoreFault::Fail(ErrorKind::Denied))
+        });
+    let (_folder, to) = target();
+    let mut task = task(&made, &to);
+    let ran = run_on(&made.through(Arc::new(broken)), &task).await;
+    assert_eq!(ran.fault().code(), "store");
+    let staged = names(&to.join(".dualsync-restore"));
+    let left = to.join(".dualsync-restore").join(staged.iter().find(|name| name.starts_with("parted-")).unwrap());
+    // As if the machine had crashed with a block that is not on disk.
+    let file = fs::OpenOptions::new().write(true).open(&left).unwrap();
+    file.write_all_at(&[0; 4096], 8192).unwrap();
+    task.resume = true;
+    let ran = run(&made, &task).await;
+    let summary = ran.summary();
+    assert!(fs::read(to.join("big")).unwrap() == parts.concat());
+    assert_eq!((summary.exit_code, names(&to)), (0, vec!["big".to_owned()]), "the staging folder is gone");
+    // The second volume, and the run of 4 MiB in which the block was lost; not the run after it.
+    let wanted = 3 * 600_000 + (4 << 20) + 600_000;
+    assert!(summary.fetched_bytes < wanted + 100_000, "{} bytes were fetched", summary.fetched_bytes);
+
+    // Without --resume nothing that lies there is used.
+    let (_folder, other) = target();
+    fs::create_dir_all(other.join(".dualsync-restore")).unwrap();
+    fs::write(other.join(".dualsync-restore").join(left.file_name().unwrap()), "junk").unwrap();
+    task.to = other;
+    task.resume = false;
+    assert_eq!(run(&made, &task).await.summary().exit_code, 0);
+    assert!(fs::read(task.to.join("big")).unwrap() == parts.concat());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,6 +6,7 @@
 //! and [`Applier::dress`] gives it what was captured after everything in it is made, the deepest first.
 //! Nothing that exists is touched unless [`Existing::Replace`] says so.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -22,6 +23,7 @@ use super::capture::{Captured, capture, proc_path};
 use super::meta::Meta;
 use super::safe::{ReachError, Target};
 use super::staging::{STAGING, Staging};
+use crate::digest::Digest;
 
 /// Why an entry is not made.
 #[derive(Debug, thiserror::Error)]
@@ -74,9 +76,18 @@ impl Applier {
     /// Prepares `root`, a directory that exists. What an earlier restore left half made is removed; where
     /// the target was empty when that began, everything in it may be replaced.
     pub fn new(root: &Path, existing: Existing) -> Result<Self, ApplyError> {
+        Self::prepare(root, existing, false)
+    }
+
+    /// The same, and what was fetched of files in parts is gone on with.
+    pub fn going_on(root: &Path, existing: Existing) -> Result<Self, ApplyError> {
+        Self::prepare(root, existing, true)
+    }
+
+    fn prepare(root: &Path, existing: Existing, goes_on: bool) -> Result<Self, ApplyError> {
         let at = |step| move |source: io::Error| ApplyError::Step { step, path: RawPath::default(), source };
         let target = Target::open(root).map_err(at("open the target"))?;
-        let staging = Staging::open(target.root()).map_err(at("make the staging folder in"))?;
+        let staging = Staging::open(target.root(), goes_on).map_err(at("make the staging folder in"))?;
         let existing = if staging.is_fresh() { Existing::Replace } else { existing };
         Ok(Self { target, staging, existing, shortfalls: Shortfalls::default() })
     }
@@ -187,9 +198,23 @@ impl Applier {
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
         let file = rustix::fs::openat(self.staging.folder(), &*name, flags, Mode::RUSR | Mode::WUSR)
             .map_err(|error| step("make the file", path, error))?;
-        let staged = Staged { applier: Arc::clone(self), file, name, path: path.clone(), settled: false };
+        let staged =
+            Staged { applier: Arc::clone(self), file, name, path: path.clone(), stays: false, is_begun: false };
         rustix::fs::ftruncate(&staged.file, size).map_err(|error| step("make room for", path, error))?;
         Ok(staged)
+    }
+
+    /// Begins a file in parts without holes, or goes on with what an interrupted restore left of it. Whatever is in it has to be
+    /// proved again; it stays when this restore is interrupted, too.
+    pub fn begin_parted(self: &Arc<Self>, path: &RawPath, size: u64, content: Digest) -> Result<Staged, ApplyError> {
+        let name = Staging::name_of_parted(content);
+        let flags = OFlags::CREATE | OFlags::NOFOLLOW | OFlags::RDWR | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(self.staging.folder(), &*name, flags, Mode::RUSR | Mode::WUSR)
+            .map_err(|error| step("make the file", path, error))?;
+        let found = rustix::fs::fstat(&file).map_err(|error| step("look at", path, error))?;
+        rustix::fs::ftruncate(&file, size).map_err(|error| step("make room for", path, error))?;
+        let is_begun = found.st_blocks > 0;
+        Ok(Staged { applier: Arc::clone(self), file, name, path: path.clone(), stays: true, is_begun })
     }
 
     /// Makes `path` another name of `first`, which was made by this restore or is known to be right.
@@ -256,17 +281,25 @@ impl Applier {
     }
 }
 
-/// A file that is being written; dropped before [`Staged::finish`] it leaves nothing.
+/// A file that is being written; dropped before [`Staged::finish`] it leaves nothing, or what a resumed restore goes on with.
 #[derive(Debug)]
 pub struct Staged {
     applier: Arc<Applier>,
     file: OwnedFd,
     name: String,
     path: RawPath,
-    settled: bool,
+    /// It is left where it is: it was put in its place, or the next restore goes on with it.
+    stays: bool,
+    is_begun: bool,
 }
 
 impl Staged {
+    /// What an interrupted restore left of it, to be read beside; `None` where there is nothing.
+    pub fn begun(&self) -> Option<File> {
+        let file = self.is_begun.then(|| self.file.try_clone().ok()).flatten()?;
+        Some(File::from(file))
+    }
+
     /// Where the file will be.
     pub fn path(&self) -> &RawPath {
         &self.path
@@ -299,14 +332,14 @@ impl Staged {
 
     /// Gives the file what was captured and puts it in its place.
     pub fn finish(mut self, meta: &Meta) -> Result<(), ApplyError> {
-        self.settled = true;
+        self.stays = true;
         self.applier.settle(&self.name, &self.path, meta)
     }
 }
 
 impl Drop for Staged {
     fn drop(&mut self) {
-        if !self.settled {
+        if !self.stays {
             let _ = rustix::fs::unlinkat(self.applier.staging.folder(), &*self.name, AtFlags::empty());
         }
     }

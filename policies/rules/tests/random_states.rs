@@ -65,10 +65,16 @@ fn store() -> impl Strategy<Value = Vec<StoredCopy>> {
 }
 
 fn rule() -> impl Strategy<Value = Rule> {
-    let counts = (0_u32..15, 0_u32..5, 0_u32..2, 0_u32..6, 0_u32..6, 0_u32..6);
-    (counts, 0_u32..4, prop::option::of(1_u64..40), prop::option::of(20_u32..30)).prop_filter_map(
+    let counts = (0_u32..15, 0_u32..5, 0_u32..2, 0_u32..6, 0_u32..6, 0_u32..6, 0_u32..3);
+    let caps = (prop::option::of(20_u32..30), prop::option::of(10_u64..500));
+    (counts, 0_u32..4, prop::option::of(1_u64..40), caps).prop_filter_map(
         "a rule that contradicts itself",
-        |((daily, month_ends, year_ends, every_6h, weekly, monthly), keep_last, within, max_points)| {
+        |(
+            (daily, month_ends, year_ends, every_6h, weekly, monthly, yearly),
+            keep_last,
+            within,
+            (max_points, max_age),
+        )| {
             Rule::new(RuleParts {
                 daily,
                 month_ends,
@@ -76,10 +82,11 @@ fn rule() -> impl Strategy<Value = Rule> {
                 every_6h,
                 weekly,
                 monthly,
+                yearly,
                 keep_last,
                 keep_within: within.map(|days| Duration::from_hours(24 * days)),
                 max_points,
-                ..RuleParts::default()
+                max_age: max_age.map(|days| Duration::from_hours(24 * days)),
             })
             .ok()
         },

@@ -1,8 +1,9 @@
-//! Ten simulated years, night by night, with random outages of either side, against a naive model.
+//! Ten simulated years, night by night, with random outages of either side and copies that rot, against a naive model.
 //!
 //! The model never forgets: it remembers every good copy there ever was and walks the calendar one
 //! day at a time. The store forgets what the plan drops, the same morning. So a date that is dropped
-//! and needed later shows, and so does a point that stays for no reason.
+//! and needed later shows, and so does a point that stays for no reason. Only when a copy rots the model forgets what had left
+//! by then: nobody could know that it would be needed in the place of the rotten one.
 
 #![expect(clippy::unwrap_used, reason = "a simulation that cannot be set up is a broken test")]
 
@@ -32,6 +33,19 @@ struct Outage {
     length: i64,
 }
 
+/// The oldest but `at` of the copies of a side that are whole and have their date for themselves rots in this night.
+#[derive(Clone, Debug)]
+struct Rot {
+    block: bool,
+    night: i64,
+    at: prop::sample::Index,
+}
+
+fn rots() -> impl Strategy<Value = Vec<Rot>> {
+    let one = (any::<bool>(), 0..NIGHTS, any::<prop::sample::Index>());
+    prop::collection::vec(one.prop_map(|(block, night, at)| Rot { block, night, at }), 0..120)
+}
+
 fn outages() -> impl Strategy<Value = Vec<Outage>> {
     let short = 1_i64..4;
     let long = 10_i64..60;
@@ -58,6 +72,20 @@ impl Side {
     /// Whether the first copy of `date` is there: the one that counts.
     fn holds(&self, date: Date) -> bool {
         self.store.iter().any(|copy| copy.created_at == run_of(date))
+    }
+
+    /// A good copy turns out to be damaged; what had left by now is gone for good.
+    fn rot(&mut self, at: prop::sample::Index) {
+        let alone = |copy: &StoredCopy| self.store.iter().filter(|other| other.date == copy.date).count() == 1;
+        let whole: Vec<_> = (0..self.store.len())
+            .filter(|at| self.store[*at].health == Health::Good && alone(&self.store[*at]))
+            .collect();
+        if whole.is_empty() {
+            return;
+        }
+        self.store[whole[at.index(whole.len())]].health = Health::Damaged;
+        let good = self.store.iter().filter(|copy| copy.health == Health::Good).map(|copy| copy.date);
+        self.ever_good = good.collect();
     }
 }
 
@@ -160,9 +188,9 @@ fn check_contract(side: &Side, plan: &SidePlan, needs: &Needs, started: Date) {
     }
 }
 
-fn check_side(side: &Side, other: &Side, plan: &SidePlan, naive: &mut Naive<'_>, tonight: Date) {
+fn check_side(side: &Side, other: &Side, plan: &SidePlan, naive: &mut Naive<'_>, tonight: Date, started: Option<Date>) {
     let needs = naive.needs(Some(tonight));
-    if let Some(started) = first_of(side, other) {
+    if let Some(started) = started {
         check_contract(side, plan, &needs, started);
     } else {
         // Only a source that had a point has a start; before that the last due date alone is red.
@@ -181,15 +209,21 @@ fn check_side(side: &Side, other: &Side, plan: &SidePlan, naive: &mut Naive<'_>,
     let both = side.ever_good.intersection(&other.ever_good).last().copied();
     let other_standing = naive.needs(other.newest());
     let other_needs = |date: &Date| needs.contains_key(date) || other_standing.contains_key(date);
-    let newest = side.store.iter().map(|copy| copy.created_at).max();
+    let good = side.store.iter().filter(|copy| copy.health == Health::Good);
+    let newest = good.map(|copy| copy.created_at).max();
     for copy in &side.store {
         let is_second = copy.created_at != run_of(copy.date);
-        let reason = (!is_second && wanted.contains(&copy.date))
+        let is_damaged = copy.health == Health::Damaged;
+        let nothing_better = is_damaged && (needs.contains_key(&copy.date) || standing.contains_key(&copy.date));
+        let reason = nothing_better
+            || (!is_second && wanted.contains(&copy.date))
             || Some(copy.created_at) == newest
             || both.is_none_or(|both| copy.date >= both && !is_second || copy.date > both)
             || (is_second && morning_of(tonight).seconds_since(copy.created_at) < 86_400)
             || (other_needs(&copy.date) && !other.ever_good.contains(&copy.date));
-        assert!(reason, "{} stays on {tonight} for no reason", copy.point);
+        let verdict =
+            || plan.decisions.iter().find(|decision| decision.point == copy.point).map(|found| &found.verdict);
+        assert!(reason, "{} stays on {tonight} for no reason but {:?}", copy.point, verdict());
     }
 }
 
@@ -202,11 +236,12 @@ fn apply(side: &mut Side, plan: &SidePlan) {
 }
 
 /// Each night: run, plan, drop, look. Every ninth night a second run follows two hours later.
-fn simulate(rule: &Rule, outages: &[Outage]) {
+fn simulate(rule: &Rule, outages: &[Outage], rots: &[Rot]) {
     let start: Date = START.parse().unwrap();
     let (mut block, mut archive) = (Side::default(), Side::default());
     let mut naive = Naive { rule: rule.parts(), known: BTreeMap::new() };
     let mut slots: Vec<Slot> = Vec::new();
+    let mut started: Option<Date> = None;
     for night in 0..NIGHTS {
         let date = start.plus_days(night);
         let at = run_of(date);
@@ -224,20 +259,24 @@ fn simulate(rule: &Rule, outages: &[Outage]) {
                 side.store.push(copy(date, at.plus_seconds(7200)));
             }
         }
+        started = started.or_else(|| first_of(&block, &archive));
+        for rot in rots.iter().filter(|rot| rot.night == night) {
+            if rot.block { block.rot(rot.at) } else { archive.rot(rot.at) }
+        }
         let facts = Facts {
             rule,
             now: morning_of(date),
             today: date,
             slots: &slots[slots.len().saturating_sub(40)..],
-            started: first_of(&block, &archive),
+            started,
             block: &block.store,
             archive: &archive.store,
         };
         let plan = plan(&facts);
         apply(&mut block, plan.side(Mechanism::Block));
         apply(&mut archive, plan.side(Mechanism::Archive));
-        check_side(&block, &archive, &plan.block, &mut naive, date);
-        check_side(&archive, &block, &plan.archive, &mut naive, date);
+        check_side(&block, &archive, &plan.block, &mut naive, date, started);
+        check_side(&archive, &block, &plan.archive, &mut naive, date, started);
     }
 }
 
@@ -247,7 +286,7 @@ fn first_of(block: &Side, archive: &Side) -> Option<Date> {
 
 #[test]
 fn ten_years_without_an_outage_keep_the_contract() {
-    simulate(&Rule::CONTRACT, &[]);
+    simulate(&Rule::CONTRACT, &[], &[]);
 }
 
 proptest! {
@@ -255,19 +294,25 @@ proptest! {
 
     #[test]
     fn no_needed_date_is_lost_and_nothing_else_is_kept(outages in outages()) {
-        simulate(&Rule::CONTRACT, &outages);
+        simulate(&Rule::CONTRACT, &outages, &[]);
+    }
+
+    #[test]
+    fn a_copy_that_rots_costs_no_other_one(outages in outages(), rots in rots()) {
+        simulate(&Rule::CONTRACT, &outages, &rots);
     }
 
     #[test]
     fn this_holds_for_other_contracts_too(
         outages in outages(),
+        rots in rots(),
         daily in 0_u32..40,
         month_ends in 0_u32..14,
         year_ends in 0_u32..3,
     ) {
         let parts = RuleParts { daily, month_ends, year_ends, ..RuleParts::default() };
         if let Ok(rule) = Rule::new(parts) {
-            simulate(&rule, &outages);
+            simulate(&rule, &outages, &rots);
         }
     }
 }

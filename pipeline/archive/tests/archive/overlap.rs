@@ -1,16 +1,19 @@
-//! Deletions go on side by side, and each one keeps its own order.
+//! Deletions go on side by side, and each one keeps its own order; beside a restore the copy that it reads stays.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use dualsync_archive_store::contract::{Conditional, Key, ObjectInfo, Receipt, Reply, Store};
+use dualsync_archive_store::faulty::FaultyStore;
 use dualsync_archive_store::memory::MemoryStore;
-use dualsync_model::event::Requests;
+use dualsync_model::event::{Requests, RetiredAction};
+use dualsync_model::job::{RestoreTask, Shape, Task};
 use dualsync_model::time::Timestamp;
 
 use crate::memory::{GRACE_S, sweep};
-use crate::prune::nights;
+use crate::prune::{actions, nights, pruned};
+use crate::site::{noise, run_on};
 
 /// Counts the deletions that are under way, and notes puts and deletions in the order of their ends.
 #[derive(Debug)]
@@ -122,4 +125,55 @@ async fn deletions_overlap_up_to_a_bound_and_keep_their_order() {
     for companion in companions {
         assert!(store.at(companion.trim_end_matches(".deleting")) < store.at(companion), "{companion}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 8)]
+async fn a_copy_that_is_brought_back_stays_until_the_restore_has_ended() {
+    let memory = nights(3).await;
+    memory.advance(GRACE_S);
+    let copies = memory.copies().await;
+    let prune = || memory.prune(memory.store.clone(), sweep(&copies[..1], false));
+    assert_eq!(actions(&prune().await), [RetiredAction::Marked]);
+    memory.advance(GRACE_S);
+
+    // The mark is due. A restore has said that it reads the copy, and waits for the store to hand out a volume.
+    let (open, wait) = std::sync::mpsc::channel::<()>();
+    let wait = Mutex::new(wait);
+    let slow = FaultyStore::new(memory.store.clone(), move |call| {
+        if call.object.starts_with("volumes/") {
+            // Ends when the test drops the other end.
+            let _ = wait.lock().unwrap().recv();
+        }
+        None
+    });
+    let to = tempfile::tempdir().unwrap();
+    let job = memory.site.job(Task::Restore(RestoreTask {
+        point: copies[0].point.clone(),
+        to: to.path().join("tree"),
+        shape: Shape::Tree,
+        paths: Vec::new(),
+        resume: false,
+        overwrite: false,
+        dry_run: false,
+        kernel_mount: false,
+    }));
+    let runs = || memory.store.keys().iter().filter(|key| key.as_str().starts_with("runs/")).count();
+    let before = runs();
+    let runtime = tokio::runtime::Handle::current();
+    let restore = tokio::task::spawn_blocking(move || runtime.block_on(run_on(&job, Arc::new(slow), "")));
+    while runs() == before && !restore.is_finished() {
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..2 {
+        let ended = prune().await;
+        assert_eq!(actions(&ended), [RetiredAction::Kept]);
+        assert_eq!(pruned(&ended).deleted_objects, 0);
+        memory.advance(GRACE_S / 3);
+    }
+
+    drop(open);
+    restore.await.unwrap().summary();
+    assert_eq!(std::fs::read(to.path().join("tree/changes")).unwrap(), noise(10, 20_000));
+    assert_eq!(actions(&prune().await), [RetiredAction::Deleted]);
+    memory.assert_nothing_is_missing();
 }

@@ -6,6 +6,11 @@ arguments = sys.argv[6:]
 
 
 def request(method, key="", query=None, headers=None, body=None):
+    """The body of an answer."""
+    return ask(method, key, query, headers, body).read()
+
+
+def ask(method, key="", query=None, headers=None, body=None):
     """One request; `query` holds sub-resources that are signed, and `prefix` or `key-marker`, which are not."""
     query, headers, date = query or {}, headers or {}, email.utils.formatdate(usegmt=True)
     path = "/" + bucket + ("/" + urllib.parse.quote(key) if key else "")
@@ -20,16 +25,16 @@ def request(method, key="", query=None, headers=None, body=None):
         sent.add_header(name, value)
     if body is not None:
         sent.add_header("Content-Type", "")
-    return urllib.request.urlopen(sent).read()
+    return urllib.request.urlopen(sent)
 
 
-def versions():
-    """Every version and every delete marker: key and id."""
+def versions(kinds=("Version", "DeleteMarker")):
+    """Every version and every delete marker: key and id; the versions of a key are the newest first."""
     marker = {}
     while True:
         page = tree.fromstring(request("GET", query={"versions": "", **marker}))
         space = page.tag.removesuffix("ListVersionsResult")
-        for kind in ("Version", "DeleteMarker"):
+        for kind in kinds:
             for found in page.iter(space + kind):
                 yield found.findtext(space + "Key"), found.findtext(space + "VersionId")
         if page.findtext(space + "IsTruncated") != "true":
@@ -56,6 +61,14 @@ elif act == "let-delete":
 elif act == "list":
     for key, _ in versions():
         print(key)
+elif act == "put":
+    request("PUT", arguments[0], body=arguments[1].encode())
+elif act == "delete":
+    request("DELETE", arguments[0])
+elif act == "locks":
+    for key, version in versions(("Version",)):
+        headers = ask("HEAD", key, {"versionId": version}).headers
+        print(headers.get("x-amz-object-lock-retain-until-date", "-"), key)
 elif act == "delete-all":
     for key, version in list(versions()):
         try:

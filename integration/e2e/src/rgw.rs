@@ -144,6 +144,32 @@ impl Rgw {
         let _ = self.ask(&["cover-all", bucket, how, prefix]);
     }
 
+    /// Puts an object with the keys of the bucket's owner, upon whatever is there.
+    ///
+    /// # Panics
+    /// When the gateway refuses.
+    pub fn put(&self, bucket: &str, key: &str, text: &str) {
+        let _ = self.ask(&["put", bucket, key, text]);
+    }
+
+    /// Deletes an object with the keys of the bucket's owner and names no version: a delete marker hides it.
+    ///
+    /// # Panics
+    /// When the gateway refuses.
+    pub fn hide(&self, bucket: &str, key: &str) {
+        let _ = self.ask(&["delete", bucket, key]);
+    }
+
+    /// The key of every version and until when it is locked (RFC 3339, `-` where it is not); of each key the newest first.
+    ///
+    /// # Panics
+    /// When the gateway does not list.
+    pub fn locks(&self, bucket: &str) -> Vec<(String, String)> {
+        let said = self.ask(&["locks", bucket]);
+        let line = |line: &str| line.split_once(' ').map(|(until, key)| (key.to_owned(), until.to_owned()));
+        said.lines().filter_map(line).collect()
+    }
+
     fn endpoint(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }

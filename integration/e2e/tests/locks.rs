@@ -89,3 +89,55 @@ fn a_host_that_may_only_put_makes_its_nights_and_cannot_delete() {
     let _ = site.dualsync(&["prune", "--yes"]).exits(0);
     let _ = site.dualsync(&["verify", "--latest", "--full"]).exits(0);
 }
+
+/// Until when the version of `key` that was put first is locked.
+fn first_lock(rgw: &Rgw, key: &str) -> String {
+    let locks = rgw.locks("left");
+    locks.into_iter().rfind(|(found, _)| found == key).map(|(_, until)| until).unwrap()
+}
+
+#[test]
+fn what_a_thief_hides_stays_a_point_and_its_lock_is_made_longer() {
+    let Some((site, rgw)) = site("immutability = \"compliance\"\n") else { return };
+    let _ = site.dualsync(&["init", "--sheet", text(&site.path("sheet.txt"))]).exits(0);
+    let image = std::fs::read(site.path("data.img")).unwrap();
+    for _ in 0..2 {
+        let _ = site.dualsync(&["run"]).exits(0);
+    }
+    let keys: Vec<String> = rgw.locks("left").into_iter().map(|(key, _)| key).collect();
+    let below = |folder: &str| keys.iter().filter(|key| key.starts_with(folder)).cloned().collect::<Vec<_>>();
+    let (points, packs, maps) = (below("points/"), below("packs/"), below("maps/"));
+    assert!(points.len() == 2 && !packs.is_empty() && !maps.is_empty(), "{keys:?}");
+    // With the host's credentials: the newest manifest under a marker, the other under junk, a pack under both.
+    rgw.hide("left", &points[1]);
+    rgw.put("left", &points[0], "junk");
+    for key in [&packs[0], &maps[0]] {
+        rgw.put("left", key, "junk");
+        rgw.hide("left", key);
+    }
+    rgw.put("left", "points/junk", "junk");
+    let hidden = [&points[0], &points[1], &packs[0], &maps[0]];
+    let before = hidden.map(|key| first_lock(&rgw, key));
+    assert!(before.iter().all(|until| until != "-"), "{before:?}");
+    // From now on points are needed for longer.
+    let config = std::fs::read_to_string(site.config()).unwrap();
+    std::fs::write(site.config(), format!("{config}retention = {{ daily = 90 }}\n")).unwrap();
+    let ran = site.dualsync(&["run"]).exits(0);
+    for word in ["hides this manifest", "lie under a delete marker or another version", "its name is not a manifest's"]
+    {
+        assert!(ran.stderr.contains(word), "{word}: {}", ran.stderr);
+    }
+    for (key, before) in hidden.iter().zip(&before) {
+        let after = first_lock(&rgw, key);
+        assert!(after > *before, "{key}: {before}, then {after}");
+    }
+    // On a machine that remembers nothing, too.
+    std::fs::remove_dir_all(site.path("state")).unwrap();
+    let listed = site.dualsync(&["list", "--json"]).json();
+    let copies: Vec<_> = listed.as_array().unwrap().iter().map(|point| &point["copies"]["block"]["state"]).collect();
+    assert_eq!(copies, ["available"; 3], "{listed}");
+    let oldest = listed[0]["point"].as_str().unwrap();
+    let to = site.path("restored.img");
+    let _ = site.dualsync(&["restore", oldest, "--from", "block", "--to", text(&to)]).exits(0);
+    assert!(std::fs::read(&to).unwrap() == image, "the oldest point, every byte");
+}

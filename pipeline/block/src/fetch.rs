@@ -88,6 +88,14 @@ impl ObjectError {
         }
     }
 
+    /// Whether the store answered: with the object, or with a refusal that may be of this object alone. What a key of somebody
+    /// else seals, or what lies in an archive, is refused in many words.
+    pub fn is_answer(&self) -> bool {
+        let is_answer =
+            |kind| matches!(kind, ErrorKind::Denied | ErrorKind::TooLarge | ErrorKind::Unsupported | ErrorKind::Other);
+        self.is_damage() || matches!(&self.problem, Problem::Store(error) if is_answer(error.kind()))
+    }
+
     /// The finding that tells it.
     pub fn finding(&self, target: &str, points: Vec<PointId>) -> Finding {
         Finding {

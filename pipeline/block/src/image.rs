@@ -244,9 +244,9 @@ async fn find(repository: &Repository, point: &PointId) -> Result<(ManifestName,
     let named = listed.iter().filter_map(|object| Some((names::parse_manifest(object.key.as_str())?, object.size)));
     let mut named: Vec<_> = named.collect();
     match named.len() {
-        0 => Err(ImageOpenError::NoSuchPoint(point.clone())),
+        0 if !repository.looks_under() => Err(ImageOpenError::NoSuchPoint(point.clone())),
         1 => Ok(named.remove(0)),
-        // A retry made it twice: the chain says which is newer.
+        // A retry made it twice: the chain says which is newer. Or a marker hides it.
         _ => {
             let census = Census::take(repository).await?;
             let head = census.find(point).ok_or_else(|| ImageOpenError::NoSuchPoint(point.clone()))?;

@@ -58,6 +58,8 @@ pub mod heartbeat;
 
 pub mod locking;
 
+pub mod locked;
+
 pub mod points;
 
 pub mod marks;
@@ -81,6 +83,8 @@ pub mod cache;
 pub mod fetch;
 
 pub mod shadow;
+
+pub mod stack;
 
 pub mod checkpoint;
 

@@ -18,6 +18,7 @@ use crate::marks::Marks;
 use crate::names;
 use crate::points::{Census, Head};
 use crate::repository::Repository;
+use crate::shadow;
 use crate::trouble::Trouble;
 
 /// A reader that gave no sign of life for so long has ended: it gives one each hour.
@@ -28,7 +29,7 @@ const READING_S: u64 = 2 * 3600;
 pub struct Listed {
     /// Copies told.
     pub points: u64,
-    /// Findings told.
+    /// Findings told of what is missing or wrong.
     pub findings: u64,
 }
 
@@ -53,8 +54,9 @@ pub async fn list(repository: &Repository, source: Option<&SourceName>, events: 
     }
     let lost = lost(repository, &census, &marks).await?;
     for finding in census.findings.iter().cloned().chain(chain_findings(repository.target(), &census, &lost)) {
+        // The point is there and whole: that somebody hid it is told, and the listing is not short of it.
+        listed.findings += u64::from(finding.kind != shadow::KIND);
         events.say(&Event::Finding(finding));
-        listed.findings += 1;
     }
     Ok(listed)
 }

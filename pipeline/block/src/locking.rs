@@ -1,14 +1,10 @@
 //! Object locks: what a point needs is put under one, the store is seen to enforce it, and it is made longer in time.
 //!
 //! Some stores answer 200 and lock nothing. So each backup puts its first heartbeat under a short lock and tries to delete that
-//! version. docs/decisions/0007-object-locks.md has how long locks are and who makes them longer.
-
-use std::collections::BTreeMap;
-use std::fs;
-use std::path::PathBuf;
+//! version. docs/decisions/0007-object-locks.md has how long locks are and who makes them longer; [`crate::locked`] remembers it.
 
 use bytes::Bytes;
-use dualsync_block_store::contract::{ErrorKind, Key, ObjectLock, StoreError};
+use dualsync_block_store::contract::{ErrorKind, Key, ObjectLock, Store, StoreError};
 use dualsync_model::job::LockMode;
 use dualsync_model::outcome::Exit;
 use dualsync_model::time::Timestamp;
@@ -19,6 +15,9 @@ use crate::trouble::Trouble;
 
 /// How long the heartbeat that proves the lock is locked, seconds: longer than all tries of one deletion.
 const PROOF_S: i64 = 900;
+
+/// How long the slots of a rotation are locked at first, seconds: nights may fail until one makes them longer.
+const HOLD_S: i64 = 14 * 86_400;
 
 /// Where two clocks round.
 const ROUNDING_S: i64 = 1;
@@ -102,56 +101,82 @@ const fn is_answer(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::Unsupported | ErrorKind::Denied | ErrorKind::Other | ErrorKind::AlreadyExists)
 }
 
-/// Makes the lock of an object last until then; whether it had to.
-pub async fn extend(repository: &Repository, key: &Key, lock: ObjectLock) -> Result<bool, StoreError> {
-    let store = repository.store();
-    let is_long = |found: ObjectLock| found.until.plus_seconds(ROUNDING_S) >= lock.until;
-    if store.lock_of(key, None).await?.is_some_and(is_long) {
-        return Ok(false);
-    }
-    store.extend_lock(key, lock).await?;
-    Ok(true)
+/// How a lock stands that was to be made longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extended {
+    /// It was long and strict enough.
+    Not,
+    /// It was made longer, or stricter.
+    Longer,
+    /// It is long enough, and of a laxer mode than asked for: these credentials may not change that.
+    Laxer,
 }
 
-/// Until when objects are known to be locked, kept in the state folder: a night without changes asks for nothing.
-#[derive(Debug)]
-pub struct Known {
-    path: PathBuf,
-    until: BTreeMap<Key, Timestamp>,
-}
-
-impl Known {
-    /// What was kept; nothing when it is lost or not what was written. Losing it costs requests.
-    pub fn load(repository: &Repository) -> Self {
-        let path = repository.cache().beside("locks.txt");
-        let text = fs::read_to_string(&path).unwrap_or_default();
-        let line = |line: &str| {
-            let (seconds, key) = line.split_once(' ')?;
-            Some((Key::new(key).ok()?, Timestamp::from_seconds(seconds.parse().ok()?)))
-        };
-        Self { path, until: text.lines().filter_map(line).collect() }
+/// Makes the lock of one version (of what a plain read finds, without `id`) last until then and at least as strict.
+///
+/// A governance lock becomes a compliance lock where that is asked for. Never the other way round: the store would refuse it.
+pub async fn extend(store: &dyn Store, key: &Key, id: Option<&str>, lock: ObjectLock) -> Result<Extended, StoreError> {
+    let Some(found) = store.lock_of(key, id).await? else {
+        return store.extend_lock(key, id, lock).await.map(|()| Extended::Longer);
+    };
+    if suffices(found, lock) {
+        return Ok(Extended::Not);
     }
-
-    /// Whether the object is known to be locked until then.
-    pub fn covers(&self, key: &Key, until: Timestamp) -> bool {
-        self.until.get(key).is_some_and(|known| *known >= until)
-    }
-
-    /// It is locked until then, as the store said.
-    pub fn add(&mut self, key: Key, until: Timestamp) {
-        let known = self.until.entry(key).or_insert(until);
-        *known = until.max(*known);
-    }
-
-    /// Keeps what has not ended. A folder that cannot be written is no error.
-    pub fn save(&mut self, now: Timestamp) {
-        self.until.retain(|_, until| *until > now);
-        let lines = self.until.iter().map(|(key, until)| format!("{} {key}\n", until.seconds()));
-        let temporary = self.path.with_extension("tmp");
-        let written =
-            fs::write(&temporary, lines.collect::<String>()).and_then(|()| fs::rename(&temporary, &self.path));
-        if let Err(error) = written {
-            tracing::debug!(path = %self.path.display(), %error, "locks are not remembered");
+    let wanted = both(found, lock);
+    match store.extend_lock(key, id, wanted).await {
+        Err(error) if error.kind() == ErrorKind::Denied && wanted.mode != found.mode => {
+            let longer = ObjectLock { mode: found.mode, ..wanted };
+            if !suffices(found, longer) {
+                store.extend_lock(key, id, longer).await?;
+            }
+            Ok(Extended::Laxer)
         }
+        other => other.map(|()| Extended::Longer),
+    }
+}
+
+/// Locks objects that were just put until the next runs know how long they are needed; one that is not there is passed over.
+pub async fn hold(store: &dyn Store, keys: &[Key], mode: LockMode) -> Result<(), StoreError> {
+    let lock = ObjectLock { mode, until: store.now().plus_seconds(HOLD_S).whole_second() };
+    for key in keys {
+        match extend(store, key, None, lock).await {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Whether `found` is as long and as strict as `wanted`.
+fn suffices(found: ObjectLock, wanted: ObjectLock) -> bool {
+    found.until.plus_seconds(ROUNDING_S) >= wanted.until && is_as_strict(found.mode, wanted.mode)
+}
+
+const fn is_as_strict(found: LockMode, wanted: LockMode) -> bool {
+    matches!(found, LockMode::Compliance) || matches!(wanted, LockMode::Governance)
+}
+
+/// The shortest lock that is no less than either.
+fn both(one: ObjectLock, other: ObjectLock) -> ObjectLock {
+    let mode = if is_as_strict(one.mode, other.mode) { one.mode } else { other.mode };
+    ObjectLock { mode, until: one.until.max(other.until) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_gets_longer_and_stricter_and_never_less() {
+        let lock = |mode, days: i64| ObjectLock { mode, until: Timestamp::from_seconds(days * 86_400) };
+        let (governance, compliance) = (LockMode::Governance, LockMode::Compliance);
+        assert!(
+            suffices(lock(compliance, 9), lock(governance, 9)) && suffices(lock(governance, 9), lock(governance, 8))
+        );
+        assert!(!suffices(lock(governance, 9), lock(compliance, 8)), "a laxer lock is none");
+        assert!(!suffices(lock(compliance, 8), lock(compliance, 9)));
+        assert_eq!(both(lock(governance, 9), lock(compliance, 8)), lock(compliance, 9));
+        assert_eq!(both(lock(compliance, 8), lock(governance, 9)), lock(compliance, 9));
+        assert_eq!(both(lock(governance, 8), lock(governance, 9)), lock(governance, 9));
     }
 }

@@ -13,7 +13,6 @@ use dualsync_model::job::{BackupTask, CheckTask, EvidenceTask, Job, Keys, Restor
 use dualsync_model::keys::KeysTask;
 use dualsync_model::outcome::Exit;
 use dualsync_model::secret::SecretRef;
-use dualsync_model::time::Timestamp;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _};
 
 use crate::admit::{self, AdmitError};
@@ -25,6 +24,7 @@ use crate::fetch::sentence;
 use crate::init::{InitError, init};
 use crate::keyfile::KeyFileError;
 use crate::list::list;
+use crate::locking;
 use crate::probe::probe;
 use crate::prune::prune_and_lock;
 use crate::repository::{Repository, RepositoryError};
@@ -79,7 +79,7 @@ async fn job(verb: &str, input: &mut (dyn AsyncBufRead + Unpin + Send), events: 
             summary(&repository)
         }
         Task::Probe(_) => probe(&*store, key, job.now, events).await?,
-        Task::Keys(task) => key_slots(&store, key, task, job.now, events).await?,
+        Task::Keys(task) => key_slots(&store, key, task, &job, events).await?,
         _ => opened(&job, key, &store, input, events).await?,
     };
     done.requests = store.requests();
@@ -115,7 +115,8 @@ async fn opened(
         }
         (key, _) => key?,
     };
-    let repository = Arc::new(Repository::open_with(Arc::clone(store), &job.target.name, &key, &job.state).await?);
+    let repository = Repository::open_with(Arc::clone(store), &job.target.name, &key, &job.state).await?;
+    let repository = Arc::new(repository.looking_under(job.target.immutability.is_some()));
     let needs_content = matches!(job.task, Task::Backup(_) | Task::Restore(_) | Task::Facts(_));
     if let (true, Secret::Retention(retention)) = (needs_content, &key) {
         return Err(RepositoryError::ManifestsOnly { slot: retention.slot }.into());
@@ -160,9 +161,10 @@ async fn key_slots(
     store: &Arc<dyn Store>,
     reference: &SecretRef,
     task: &KeysTask,
-    now: Timestamp,
+    job: &Job,
     events: &Events,
 ) -> Result<Summary, Trouble> {
+    let now = job.now;
     let slots = match task {
         KeysTask::List {} => {
             let unlocked = unlock_with(&**store, &key_at_hand(&**store, reference, events).await?).await?;
@@ -178,6 +180,11 @@ async fn key_slots(
         }
         KeysTask::Rotate { to } => {
             let rotated = rotate::rotate(store, reference, to.as_deref(), now).await?;
+            if let Some(mode) = job.target.immutability
+                && let Err(error) = locking::hold(&**store, &rotated.unlocked.slot_places(), mode).await
+            {
+                events.warn("locks", format!("the key slots are not locked yet: {}", sentence(&error)));
+            }
             let mut lines = rotate::lines(&rotated.unlocked);
             if let Some(newest) = lines.first_mut() {
                 newest.files = rotated.files.iter().map(|path| path.display().to_string()).collect();

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use dualsync_block_store::contract::{Key, ObjectLock, Store, StoreError};
@@ -135,6 +135,8 @@ pub struct Repository {
     slot_places: Vec<Key>,
     cache: Cache,
     traffic: Traffic,
+    /// Whether manifests are looked for under delete markers and newer versions.
+    looks_under: AtomicBool,
 }
 
 impl Repository {
@@ -167,7 +169,24 @@ impl Repository {
         traffic.fetched.store(fetched_bytes, Ordering::Relaxed);
         let cache = Cache::new(state);
         let target = target.to_owned();
-        Self { store, target, keys, info, repo_sha256, recover_sha256, slot_places, cache, traffic }
+        let looks_under = AtomicBool::new(false);
+        Self { store, target, keys, info, repo_sha256, recover_sha256, slot_places, cache, traffic, looks_under }
+    }
+
+    /// The same, in a bucket that locks: what somebody hid there is still there, and is looked for.
+    #[must_use]
+    pub fn looking_under(self, looks_under: bool) -> Self {
+        Self { looks_under: AtomicBool::new(looks_under), ..self }
+    }
+
+    /// Whether manifests are looked for under delete markers and newer versions.
+    pub fn looks_under(&self) -> bool {
+        self.looks_under.load(Ordering::Relaxed)
+    }
+
+    /// They are not any more: the store does not tell.
+    pub fn look_under_no_more(&self) {
+        self.looks_under.store(false, Ordering::Relaxed);
     }
 
     /// The keys that fit it, the one at hand and those before it.
@@ -239,10 +258,17 @@ impl Repository {
                 return Ok(bytes);
             }
             Ok(_) => ObjectError::new(key.clone(), Problem::Digest),
-            Err(error) if error.is_damage() => error,
+            Err(error) if error.is_answer() => error,
             Err(error) => return Err(error),
         };
         shadow::good_version(&*self.store, key, sha256).await.ok_or(problem)
+    }
+
+    /// The whole of one version.
+    pub async fn get_version(&self, key: &Key, id: &str) -> Result<Bytes, ObjectError> {
+        let bytes = self.store.get_version(key, id).await.map_err(|error| ObjectError::new(key.clone(), error))?;
+        self.traffic.fetched.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        Ok(bytes)
     }
 
     /// A part of an object.

@@ -146,8 +146,8 @@ where
         self.inner.lock_of(key, id)
     }
 
-    fn extend_lock<'a>(&'a self, key: &'a Key, lock: ObjectLock) -> Answer<'a, ()> {
-        self.inner.extend_lock(key, lock)
+    fn extend_lock<'a>(&'a self, key: &'a Key, id: Option<&'a str>, lock: ObjectLock) -> Answer<'a, ()> {
+        self.inner.extend_lock(key, id, lock)
     }
 
     fn now(&self) -> Timestamp {

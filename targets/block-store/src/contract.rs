@@ -209,6 +209,8 @@ pub trait Store: Send + Sync + fmt::Debug {
     }
 
     /// Every version and delete marker of the objects whose key begins with `prefix`. All pages or an error.
+    ///
+    /// The versions of one key come the newest first, also where two have the same time; markers are not in that order.
     fn versions<'a>(&'a self, prefix: &'a str) -> Answer<'a, Vec<Version>> {
         Box::pin(async move { Err(self.without_versions(Operation::List, prefix)) })
     }
@@ -237,9 +239,10 @@ pub trait Store: Send + Sync + fmt::Debug {
         Box::pin(async move { Err(self.without_versions(Operation::Head, key.as_str())) })
     }
 
-    /// Makes the lock of what a plain read finds last until then; making it shorter is refused by good stores.
-    fn extend_lock<'a>(&'a self, key: &'a Key, lock: ObjectLock) -> Answer<'a, ()> {
-        let _ = lock;
+    /// Makes the lock of a version, or of what a plain read finds, last until then; making it shorter, or less strict, is
+    /// refused by good stores.
+    fn extend_lock<'a>(&'a self, key: &'a Key, id: Option<&'a str>, lock: ObjectLock) -> Answer<'a, ()> {
+        let _ = (id, lock);
         Box::pin(async move { Err(self.without_versions(Operation::Put, key.as_str())) })
     }
 

@@ -175,8 +175,8 @@ impl Store for FaultyStore {
         Box::pin(self.call(Operation::Head, key.as_str(), self.inner.lock_of(key, id), straight))
     }
 
-    fn extend_lock<'a>(&'a self, key: &'a Key, lock: ObjectLock) -> Answer<'a, ()> {
-        Box::pin(self.call(Operation::Put, key.as_str(), self.inner.extend_lock(key, lock), straight))
+    fn extend_lock<'a>(&'a self, key: &'a Key, id: Option<&'a str>, lock: ObjectLock) -> Answer<'a, ()> {
+        Box::pin(self.call(Operation::Put, key.as_str(), self.inner.extend_lock(key, id, lock), straight))
     }
 
     fn now(&self) -> Timestamp {

@@ -10,6 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use dualsync_model::event::Requests;
+use dualsync_model::job::LockMode;
 use dualsync_model::time::Timestamp;
 
 use crate::clock::Clock;
@@ -97,7 +98,7 @@ impl MemoryStore {
         body
     }
 
-    /// Every version and marker; not counted as a request.
+    /// Every version and marker, of each key the newest first; not counted as a request.
     pub fn peek_versions(&self, prefix: &str) -> Vec<Version> {
         let objects = self.objects();
         let wanted = objects.iter().filter(|(key, _)| key.as_str().starts_with(prefix));
@@ -111,7 +112,7 @@ impl MemoryStore {
                 is_marker: one.body.is_none(),
                 is_latest: at == last,
             };
-            kept.iter().enumerate().map(version).collect::<Vec<_>>()
+            kept.iter().enumerate().rev().map(version).collect::<Vec<_>>()
         };
         wanted.flat_map(of_key).collect()
     }
@@ -306,10 +307,15 @@ impl Store for MemoryStore {
         Box::pin(async move { self.with_version((Operation::Head, key, id), |kept, at| Ok(kept[at].lock)) })
     }
 
-    fn extend_lock<'a>(&'a self, key: &'a Key, lock: ObjectLock) -> Answer<'a, ()> {
+    fn extend_lock<'a>(&'a self, key: &'a Key, id: Option<&'a str>, lock: ObjectLock) -> Answer<'a, ()> {
         Box::pin(async move {
-            self.with_version((Operation::Put, key, None), |kept, at| {
-                if kept[at].lock.is_some_and(|before| before.until > lock.until) {
+            let now = self.clock.now();
+            self.with_version((Operation::Put, key, id), |kept, at| {
+                let is_less = |before: ObjectLock| {
+                    let is_laxer = before.mode == LockMode::Compliance && lock.mode == LockMode::Governance;
+                    before.until > now && (before.until > lock.until || is_laxer)
+                };
+                if kept[at].lock.is_some_and(is_less) {
                     return Err(Self::error(ErrorKind::Denied, Operation::Put, key));
                 }
                 kept[at].lock = Some(lock);

@@ -209,8 +209,8 @@ impl Store for RetryingStore {
         Box::pin(self.again(move || self.inner.lock_of(key, id)))
     }
 
-    fn extend_lock<'a>(&'a self, key: &'a Key, lock: ObjectLock) -> Answer<'a, ()> {
-        Box::pin(self.again(move || self.inner.extend_lock(key, lock)))
+    fn extend_lock<'a>(&'a self, key: &'a Key, id: Option<&'a str>, lock: ObjectLock) -> Answer<'a, ()> {
+        Box::pin(self.again(move || self.inner.extend_lock(key, id, lock)))
     }
 
     fn now(&self) -> Timestamp {

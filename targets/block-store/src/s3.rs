@@ -286,8 +286,8 @@ impl Store for S3Store {
         Box::pin(self.read_lock(key, id))
     }
 
-    fn extend_lock<'a>(&'a self, key: &'a Key, lock: ObjectLock) -> Answer<'a, ()> {
-        Box::pin(self.retain(key, lock))
+    fn extend_lock<'a>(&'a self, key: &'a Key, id: Option<&'a str>, lock: ObjectLock) -> Answer<'a, ()> {
+        Box::pin(self.retain(key, id, lock))
     }
 
     fn now(&self) -> Timestamp {

@@ -63,10 +63,10 @@ async fn keeps_what_is_locked(store: &dyn Store, mode: LockMode) {
     let told = store.lock_of(&object, None).await.unwrap().unwrap();
     assert!(told.mode == mode && (0..=1).contains(&told.until.seconds_since(lock.until)), "{told:?} for {lock:?}");
     let longer = ObjectLock { until: lock.until.plus_seconds(3600), ..lock };
-    store.extend_lock(&object, longer).await.unwrap();
+    store.extend_lock(&object, None, longer).await.unwrap();
     let told = store.lock_of(&object, None).await.unwrap().unwrap();
     assert!((0..=1).contains(&told.until.seconds_since(longer.until)), "{told:?} for {longer:?}");
-    assert_eq!(store.extend_lock(&object, lock).await.unwrap_err().kind(), ErrorKind::Denied, "shorter");
+    assert_eq!(store.extend_lock(&object, None, lock).await.unwrap_err().kind(), ErrorKind::Denied, "shorter");
     let version = ids(store, &name).await.remove(0).0;
     assert_eq!(store.delete_version(&object, &version).await.unwrap_err().kind(), ErrorKind::Denied);
 
@@ -79,12 +79,39 @@ async fn keeps_what_is_locked(store: &dyn Store, mode: LockMode) {
     assert_eq!(store.get_version(&object, &version).await.unwrap(), body);
 }
 
+/// The good version under junk and under a marker is found as the oldest, and locked by its id; a lock gets stricter, never laxer.
+async fn locks_what_is_covered(store: &dyn Store) {
+    let object = key("packs/dd/1");
+    for body in [&b"good"[..], b"junk!", b"junk again"] {
+        put(store, object.as_str(), body).await;
+    }
+    store.delete(&object).await.unwrap();
+    let listed = store.versions("packs/dd/").await.unwrap();
+    let sizes: Vec<_> = listed.iter().filter(|version| !version.is_marker).map(|version| version.size).collect();
+    assert_eq!(sizes, [10, 5, 4], "the newest first: {listed:?}");
+    let good = listed.iter().find(|version| version.size == 4).unwrap().id.clone();
+    let until = store.now().plus_seconds(7200).whole_second();
+    assert_eq!(store.lock_of(&object, Some(&good)).await.unwrap(), None);
+    for mode in [LockMode::Governance, LockMode::Compliance] {
+        store.extend_lock(&object, Some(&good), ObjectLock { mode, until }).await.unwrap();
+        let told = store.lock_of(&object, Some(&good)).await.unwrap().unwrap();
+        assert!(told.mode == mode && (0..=1).contains(&told.until.seconds_since(until)), "{told:?}");
+    }
+    let laxer = ObjectLock { mode: LockMode::Governance, until: until.plus_seconds(3600) };
+    assert_eq!(store.extend_lock(&object, Some(&good), laxer).await.unwrap_err().kind(), ErrorKind::Denied, "laxer");
+    let junk = listed.iter().find(|version| version.size == 5).unwrap();
+    store.delete_version(&object, &junk.id).await.unwrap();
+    assert_eq!(store.delete_version(&object, &good).await.unwrap_err().kind(), ErrorKind::Denied);
+    assert_eq!(store.get_version(&object, &good).await.unwrap(), b"good"[..]);
+}
+
 #[tokio::test]
 async fn memory_keeps_versions_and_locks() {
     let now = Timestamp::from_seconds(1_800_000_000);
     let store = MemoryStore::versioned(now);
     store.set_now(now);
     keeps_what_is_overwritten(&store).await;
+    locks_what_is_covered(&store).await;
     for mode in [LockMode::Governance, LockMode::Compliance] {
         keeps_what_is_locked(&store, mode).await;
     }
@@ -122,6 +149,7 @@ async fn a_real_gateway_keeps_versions_and_locks() {
     };
     let store = open("locked", true);
     keeps_what_is_overwritten(&store).await;
+    locks_what_is_covered(&store).await;
     for mode in [LockMode::Governance, LockMode::Compliance] {
         keeps_what_is_locked(&store, mode).await;
     }

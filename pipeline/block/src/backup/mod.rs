@@ -46,6 +46,7 @@ use crate::points::{Census, CensusError, Head, load};
 use crate::pool::BufferPool;
 use crate::repository::Repository;
 use crate::seal::{NoRandomness, OpenError};
+use crate::shadow;
 
 /// What a backup may use, and when it tidies up.
 #[derive(Clone, Copy, Debug)]
@@ -261,7 +262,8 @@ pub async fn backup(
 async fn survey(repository: &Repository, task: &BackupTask, events: &Events) -> Result<Ground, BackupError> {
     let census = Census::take(repository).await?;
     for finding in &census.findings {
-        events.warn("damaged", format!("'{}': {}", finding.object, finding.problem));
+        let code = if finding.kind == shadow::KIND { shadow::KIND } else { "damaged" };
+        events.warn(code, format!("'{}': {}", finding.object, finding.problem));
     }
     let marks = Marks::list(repository).await?;
     let older = rollback(repository, &census, &marks, task.remembered.as_ref()).await.map_err(BackupError::Marks)?;

@@ -112,6 +112,10 @@ impl Clearing<'_> {
         if self.is_there(object) && is_proved {
             return self.has_lost_race_served(object, mark).await;
         }
+        // What is locked lies under its marker for longer, and only this tells that no thief put the marker there.
+        if self.survey.copies.census.buried.contains(object) {
+            return Ok(false);
+        }
         let Some(ended) = self.time_of(mark, Companion::Deleting, object).await? else { return Ok(false) };
         let newest = self.survey.copies.census.newest();
         let was_recorded = newest.is_none_or(|head| head.description.made_at > ended);

@@ -1,6 +1,6 @@
 //! Why nothing, or not everything, was pruned.
 
-use dualsync_block_store::contract::StoreError;
+use dualsync_block_store::contract::{Key, StoreError};
 use dualsync_model::outcome::Exit;
 
 use crate::fetch::ObjectError;
@@ -23,6 +23,17 @@ pub enum PruneError {
     /// Locks without a mode.
     #[error("the job has `locks`, and the target no `immutability`")]
     NoMode,
+    /// Some objects keep the lock they have.
+    #[error("the locks of {refused} objects were not made longer, that of '{first}' for instance")]
+    Locks {
+        /// How many.
+        refused: usize,
+        /// One of them.
+        first: Key,
+        /// What the store said of it.
+        #[source]
+        error: StoreError,
+    },
     /// The store is not what the host remembers.
     #[error("nothing was marked or deleted: {0}")]
     Rollback(String),
@@ -65,6 +76,9 @@ impl From<PruneError> for Trouble {
             PruneError::Unreadable(_) | PruneError::UnreadableNow(_) => Self::new(Exit::Damaged, "damaged", &error)
                 .with_hint("put the manifests back from another copy of the bucket, or delete those points"),
             PruneError::Stale(_) | PruneError::Slow(_) => Self::new(Exit::Failed, "aborted", &error),
+            PruneError::Locks { .. } => Self::new(Exit::Failed, "store", &error).with_hint(
+                "grant s3:PutObjectRetention and s3:GetObjectRetention on the bucket and prefix to this access key",
+            ),
             PruneError::Store(error) => error.into(),
             PruneError::Census(error) => error.into(),
             PruneError::Read(error) => error.into(),

@@ -29,6 +29,7 @@ use crate::names;
 use crate::prune::apply::Deleter;
 use crate::prune::at_once::{PORTION, Work, at_once};
 pub use crate::prune::error::PruneError;
+use crate::prune::lock::{Locks, lock_longer};
 use crate::prune::plan::{Act, Doomed, Plan, Standing, doomed, standing};
 use crate::prune::survey::{Clocks, Copies, Survey, Unreadable};
 use crate::repository::Repository;
@@ -64,7 +65,18 @@ pub async fn prune_and_lock(
     for key in survey.unproved_marks() {
         events.warn("unproved", format!("'{key}' is no mark that a holder of the key made: nothing is deleted by it"));
     }
+    // First of all: what is wrong with some copies is no reason to let the locks of the others end.
+    let mut locks = Locks::default();
+    if let Some(mode) = mode.filter(|_| !task.dry_run && !task.locks.is_empty()) {
+        locks = lock_longer(repository, &survey, &task.locks, mode, events).await?;
+    }
     refuse_other_history(repository, task, &survey).await?;
+    if is_only_locks(task) && survey.copies.unknown(|_| false) > 0 {
+        // Nothing is to be marked or deleted, so nobody has to know what every copy needs.
+        tell(&survey.copies, events);
+        let pruned = count(task, &survey, &Plan::new(task, &survey));
+        return end(pruned, locks, events);
+    }
     let is_given_up =
         |copy: &Unreadable| task.drop.iter().any(|leaving| leaving.asked && leaving.manifest == copy.manifest);
     refuse_unknown(&survey.copies, is_given_up, events, PruneError::Unreadable)?;
@@ -73,9 +85,6 @@ pub async fn prune_and_lock(
     events.progress().phase("pruning");
     let job = Job { task, events, deleter: &deleter };
     let mut pruned = count(task, &survey, &plan);
-    if let Some(mode) = mode.filter(|_| !task.dry_run && !task.locks.is_empty()) {
-        pruned.locked_objects = lock::lock_longer(repository, &survey, &task.locks, mode).await?;
-    }
     let mut gone = job.carry_out(plan, &mut pruned).await?;
     if task.sweep {
         if !task.dry_run {
@@ -99,8 +108,22 @@ pub async fn prune_and_lock(
             pruned.still_locked_bytes += hidden.locked_bytes;
         }
     }
+    end(pruned, locks, events)
+}
+
+/// Tells what was done; what the store refused to lock is an error when everything else is done.
+fn end(mut pruned: Pruned, locks: Locks, events: &Events) -> Result<Pruned, PruneError> {
+    pruned.locked_objects = locks.longer;
     events.say(&Event::Pruned(pruned.clone()));
-    Ok(pruned)
+    match locks.first {
+        Some((first, error)) => Err(PruneError::Locks { refused: locks.refused, first, error }),
+        None => Ok(pruned),
+    }
+}
+
+/// Whether a job makes locks longer and does nothing else.
+fn is_only_locks(task: &PruneTask) -> bool {
+    !task.locks.is_empty() && task.drop.is_empty() && task.undo.is_empty() && !task.sweep
 }
 
 fn refuse_nonsense(task: &PruneTask) -> Result<(), PruneError> {
@@ -132,10 +155,14 @@ fn refuse_unknown(
     if unknown == 0 {
         return Ok(());
     }
+    tell(copies, events);
+    Err(error(unknown))
+}
+
+fn tell(copies: &Copies, events: &Events) {
     for finding in &copies.findings {
         events.say(&Event::Finding(finding.clone()));
     }
-    Err(error(unknown))
 }
 
 /// What the repository holds before anything is done.

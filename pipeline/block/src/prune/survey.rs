@@ -22,6 +22,7 @@ use crate::points::Census;
 use crate::prune::error::PruneError;
 use crate::prune::uses::Uses;
 use crate::repository::Repository;
+use crate::shadow;
 
 /// More than this between the store's clock and the job's, and nothing is marked or deleted.
 const CLOCKS_MAX_S: u64 = 600;
@@ -171,7 +172,7 @@ impl Copies {
     pub async fn take(repository: &Repository, marks: &Marks, uses: &mut Uses) -> Result<Self, PruneError> {
         let census = Census::take_and_show(repository, &mut |name, manifest| uses.add(name.sha256, manifest)).await?;
         let lost = lost(repository, &census, marks).await?;
-        let damaged = census.findings.iter().filter_map(|finding| {
+        let damaged = census.findings.iter().filter(|finding| finding.kind != shadow::KIND).filter_map(|finding| {
             let name = names::parse_manifest(&finding.object)?;
             let point = PointId::new(name.source, name.time);
             Some(Unreadable { manifest: finding.object.clone(), sha256: name.sha256, point })

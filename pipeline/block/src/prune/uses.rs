@@ -2,8 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 
+use dualsync_block_store::contract::Key;
+
 use crate::digest::Sha256;
 use crate::manifest::Manifest;
+use crate::names;
 
 /// Who names what.
 #[derive(Debug, Default)]
@@ -11,6 +14,8 @@ pub struct Uses {
     manifests: Vec<Sha256>,
     /// By object: a position in `manifests`, and the bytes in use.
     by_object: HashMap<Sha256, Vec<(u32, u32)>>,
+    /// The map objects among them.
+    maps: HashSet<Sha256>,
     /// Every digest in the ledger of any manifest.
     remembered: HashSet<Sha256>,
 }
@@ -26,7 +31,18 @@ impl Uses {
         for reference in manifest.clear.maps.iter().chain(&manifest.clear.packs) {
             self.by_object.entry(reference.sha256).or_default().push((position, reference.live));
         }
+        self.maps.extend(manifest.clear.maps.iter().map(|reference| reference.sha256));
         self.remembered.extend(manifest.description.ledger.iter().map(|line| line.sha256));
+    }
+
+    /// Every pack and map object that a manifest names, whether it is there or not.
+    pub fn objects(&self) -> impl Iterator<Item = &Sha256> {
+        self.by_object.keys()
+    }
+
+    /// Where an object lies that a manifest names.
+    pub fn key_of(&self, object: &Sha256) -> Key {
+        if self.maps.contains(object) { names::map(object) } else { names::pack(object) }
     }
 
     /// Whether a manifest that `counts` names the object.

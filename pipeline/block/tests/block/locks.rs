@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use dualsync_block::backup::{BackupError, Settings, backup};
+use dualsync_block::digest::Sha256;
 use dualsync_block::keyfile;
-use dualsync_block::locking::LockError;
+use dualsync_block::locking::{LockError, hold};
 use dualsync_block::names;
 use dualsync_block::prune::{PruneError, prune_and_lock};
 use dualsync_block_store::contract::{ErrorKind, Key, ObjectLock, Operation, Store};
 use dualsync_block_store::faulty::{Call, Fault, FaultyStore};
 use dualsync_model::event::{Event, Pruned};
-use dualsync_model::job::{Lock, LockMode, PruneTask};
+use dualsync_model::job::{Anchor, Lock, LockMode, PruneTask};
 use dualsync_model::outcome::Exit;
 use dualsync_model::time::Timestamp;
 
@@ -61,8 +63,32 @@ fn locks(shop: &Workshop, night: u32, days: i64) -> PruneTask {
 }
 
 async fn lock_longer(shop: &Workshop, task: &PruneTask) -> Result<Pruned, PruneError> {
-    let repository = shop.open().await;
-    prune_and_lock(&repository, task, shop.store.now(), Some(MODE), &events().0).await
+    lock_on(shop, Arc::clone(&shop.store), task, MODE).await.0
+}
+
+/// The same through another store and by another mode.
+async fn lock_on(
+    shop: &Workshop,
+    store: Arc<dyn Store>,
+    task: &PruneTask,
+    mode: LockMode,
+) -> (Result<Pruned, PruneError>, Lines) {
+    let repository = shop.open_on(store).await;
+    let (events, lines) = events();
+    (prune_and_lock(&repository, task, shop.store.now(), Some(mode), &events).await, lines)
+}
+
+/// The lock of the version that was put first.
+async fn lock_of_first(shop: &Workshop, key: &Key) -> Option<ObjectLock> {
+    let versions = shop.memory.peek_versions(key.as_str());
+    let first = versions.iter().rfind(|version| version.key == *key && !version.is_marker).unwrap();
+    shop.store.lock_of(key, Some(&first.id)).await.unwrap()
+}
+
+async fn one_locked_night() -> Workshop {
+    let shop = Workshop::versioned().await;
+    locked_night(&shop, Arc::clone(&shop.store), 1, 20).await.0.unwrap();
+    shop
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -159,4 +185,171 @@ async fn locks_without_a_mode_are_wrong_usage() {
     locked_night(&shop, Arc::clone(&shop.store), 1, 20).await.0.unwrap();
     let error = shop.prune(&locks(&shop, 1, 50)).await.0.unwrap_err();
     assert!(matches!(error, PruneError::NoMode) && Trouble::from(error).exit() == Exit::Usage);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_thief_puts_on_top_does_not_keep_the_good_version_from_being_locked() {
+    let shop = one_locked_night().await;
+    let (task, needed, slot) = (locks(&shop, 1, 50), needs(&shop, 1), shop.keys("keys/").remove(0).parse().unwrap());
+    let junk = |key: &Key| shop.memory.replace(key.clone(), Bytes::from_static(b"junk"));
+    for key in needed.iter().chain([&slot]) {
+        junk(key);
+        junk(key);
+        if key.as_str().starts_with("packs/") {
+            shop.memory.remove(key);
+        }
+    }
+    let before = shop.store.requests();
+    let (pruned, lines) = lock_on(&shop, Arc::clone(&shop.store), &task, MODE).await;
+    let after = shop.store.requests();
+    assert_eq!(pruned.unwrap().locked_objects, needed.len() as u64 + 4);
+    for key in needed.iter().chain([&slot]) {
+        let lock = ObjectLock { mode: MODE, until: until(1, 50) };
+        assert_eq!(lock_of_first(&shop, key).await, Some(lock), "{key}");
+        let versions = shop.memory.peek_versions(key.as_str());
+        let newest = versions.iter().find(|version| !version.is_marker).unwrap();
+        assert_eq!(
+            shop.store.lock_of(key, Some(&newest.id)).await.unwrap(),
+            Some(lock),
+            "it may be a second put: {key}"
+        );
+    }
+    assert_eq!(lines.warnings(), ["shadowed"], "{:?}", lines.all());
+    // Folder by folder, and once.
+    let between = shop.store.requests();
+    let (pruned, lines) = lock_on(&shop, Arc::clone(&shop.store), &task, MODE).await;
+    let quiet = shop.store.requests();
+    assert_eq!((pruned.unwrap().locked_objects, lines.warnings()), (0, Vec::new()));
+    assert_eq!((quiet.put - between.put, quiet.head - between.head), (0, 0), "nothing is asked about");
+    let listings = (after.list - before.list) - (quiet.list - between.list);
+    assert_eq!(listings, 7, "packs, maps, points, keys, and the three objects of the top folder");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_mode_and_another_first_version_are_noticed() {
+    let shop = one_locked_night().await;
+    let pack = needs(&shop, 1).remove(0);
+    let governance = ObjectLock { mode: LockMode::Governance, until: until(1, 60) };
+    let laxer = lock_on(&shop, Arc::clone(&shop.store), &locks(&shop, 1, 60), LockMode::Governance).await.0.unwrap();
+    assert_eq!(
+        lock_of(&shop, &pack).await,
+        Some(ObjectLock { mode: MODE, ..governance }),
+        "compliance stays, and lasts"
+    );
+    let repo = "repo.json".parse().unwrap();
+    assert_eq!(
+        (lock_of(&shop, &repo).await, laxer.locked_objects),
+        (Some(governance), needs(&shop, 1).len() as u64 + 4)
+    );
+    let stricter = lock_longer(&shop, &locks(&shop, 1, 50)).await.unwrap();
+    assert_eq!(lock_of(&shop, &repo).await, Some(ObjectLock { mode: MODE, ..governance }), "stricter, and as long");
+    assert_eq!(stricter.locked_objects, 4);
+    // Where the store lets nobody make it stricter, it is made longer, and somebody is told.
+    let fork = shop.fork();
+    lock_on(&fork, Arc::clone(&fork.store), &locks(&shop, 1, 70), LockMode::Governance).await.0.unwrap();
+    let readme: Key = "README.txt".parse().unwrap();
+    fork.store.delete(&readme).await.unwrap();
+    let lax = ObjectLock { mode: LockMode::Governance, until: until(1, 20) };
+    let body = shop.memory.peek(&readme).unwrap();
+    fork.store.put_locked(&readme, body.clone(), Sha256::of(&body).0, lax).await.unwrap();
+    let puts = std::sync::atomic::AtomicU64::new(0);
+    let refuses = FaultyStore::new(Arc::clone(&fork.store), move |call| {
+        let is_lock = call.operation == Operation::Put && call.object == "README.txt";
+        // The second: the first version is stricter already.
+        let is_second = is_lock && puts.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 1;
+        is_second.then_some(Fault::Fail(ErrorKind::Denied))
+    });
+    let (ended, lines) = lock_on(&fork, Arc::new(refuses), &locks(&shop, 1, 80), MODE).await;
+    ended.unwrap();
+    assert!(lines.warnings().contains(&"locks".to_owned()), "{:?}", lines.all());
+    assert_eq!(lock_of(&fork, &readme).await, Some(ObjectLock { until: until(1, 80), ..lax }));
+    // The first version was taken away after its lock had ended: what is the first one now is locked.
+    let first = shop.memory.peek_versions(pack.as_str()).pop().unwrap();
+    let fork = shop.fork_at(until(1, 61));
+    fork.memory.replace(pack.clone(), shop.memory.peek(&pack).unwrap());
+    fork.store.delete_version(&pack, &first.id).await.unwrap();
+    let task = locks(&shop, 1, 90);
+    lock_longer(&fork, &task).await.unwrap();
+    assert_eq!(lock_of_first(&fork, &pack).await.map(|lock| lock.until), Some(until(1, 90)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_locked_or_read_keeps_nothing_else_from_being_locked() {
+    let shop = one_locked_night().await;
+    let (needed, task) = (needs(&shop, 1), locks(&shop, 1, 50));
+    let pack = needed[0].clone();
+    let is_pack = pack.clone();
+    let refuses = FaultyStore::new(Arc::clone(&shop.store), move |call| {
+        let is_lock = call.operation == Operation::Put && call.object == is_pack.as_str();
+        is_lock.then_some(Fault::Fail(ErrorKind::Denied))
+    });
+    let error = lock_on(&shop, Arc::new(refuses), &task, MODE).await.0.unwrap_err();
+    assert!(matches!(&error, PruneError::Locks { refused: 1, first, .. } if *first == pack), "{error:?}");
+    assert_eq!(Trouble::from(error).exit(), Exit::Failed);
+    let is_long = async |key: &Key| lock_of_first(&shop, key).await.unwrap().until == until(1, 50);
+    for key in &needed[1..] {
+        assert!(is_long(key).await, "{key}");
+    }
+    assert!(!is_long(&pack).await);
+    // One name that is no manifest's, one manifest that is junk, and one that nobody can read: the locks come first.
+    shop.memory.replace("points/junk".parse().unwrap(), Bytes::from_static(b"junk"));
+    let strange = names::manifest("points/web/20261123T020000Z-0011223344556677", &Sha256::of(b"never"));
+    let sealed = names::manifest("points/web/20261124T020000Z-0011223344556677", &Sha256::of(b"never"));
+    for key in [&strange, &sealed] {
+        shop.memory.replace(key.clone(), Bytes::from_static(b"junk"));
+    }
+    let by_another_key = sealed.clone();
+    let refuses = FaultyStore::new(Arc::clone(&shop.store), move |call| {
+        let is_sealed = call.operation == Operation::Get && call.object == by_another_key.as_str();
+        is_sealed.then_some(Fault::Fail(ErrorKind::Denied))
+    });
+    let (pruned, lines) = lock_on(&shop, Arc::new(refuses), &task, MODE).await;
+    assert_eq!(pruned.unwrap().locked_objects, 1, "the pack of before");
+    assert!(is_long(&pack).await);
+    let told: Vec<_> = lines.findings().into_iter().map(|finding| finding.object).collect();
+    for object in ["points/junk", strange.as_str(), sealed.as_str()] {
+        assert!(told.iter().any(|told| told == object), "{object}: {told:?}");
+    }
+    // Deleting waits for somebody who looks; locking does not.
+    let sweeps = PruneTask { sweep: true, ..locks(&shop, 1, 70) };
+    let error = lock_longer(&shop, &sweeps).await.unwrap_err();
+    assert!(matches!(error, PruneError::Unreadable(3)), "{error:?}");
+    let foreign = Anchor { sequence: 9, sha256: "ab".repeat(32) };
+    let older = PruneTask { remembered: Some(foreign), ..locks(&shop, 1, 80) };
+    for (task, days) in [(&sweeps, 70), (&older, 80)] {
+        let _ = lock_longer(&shop, task).await;
+        for key in &needed {
+            assert_eq!(lock_of_first(&shop, key).await.unwrap().until, until(1, days), "{key}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_that_do_not_list_versions_lock_what_lies_on_top_and_say_so() {
+    let shop = one_locked_night().await;
+    let blind = FaultyStore::new(Arc::clone(&shop.store), |call| {
+        let is_versions = call.operation == Operation::List && call.object == "repo.json";
+        is_versions.then_some(Fault::Fail(ErrorKind::Denied))
+    });
+    let (pruned, lines) = lock_on(&shop, Arc::new(blind), &locks(&shop, 1, 50), MODE).await;
+    assert_eq!(
+        (pruned.unwrap().locked_objects, lines.warnings()),
+        (needs(&shop, 1).len() as u64 + 4, vec!["versions".to_owned()])
+    );
+    for key in needs(&shop, 1) {
+        assert_eq!(lock_of(&shop, &key).await.unwrap().until, until(1, 50), "{key}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_slots_of_a_rotation_are_locked_before_the_next_run() {
+    let shop = one_locked_night().await;
+    let slots = shop.open().await.slot_places().to_vec();
+    let gone = "keys/00000000000000000000000000000000.json".parse().unwrap();
+    hold(&*shop.store, &[slots.clone(), vec![gone]].concat(), MODE).await.unwrap();
+    for slot in shop.keys("keys/") {
+        let lock = lock_of(&shop, &slot.parse().unwrap()).await.unwrap();
+        assert!(slots.iter().any(|place| place.as_str() == slot) && lock.mode == MODE, "{slot}: {lock:?}");
+        assert!(lock.until.seconds_since(shop.store.now()) >= 13 * DAY_S, "{lock:?}");
+    }
 }

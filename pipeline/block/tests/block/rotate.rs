@@ -33,7 +33,13 @@ fn path(shop: &Workshop) -> PathBuf {
 fn with_key(shop: &Workshop, path: &Path) -> Workshop {
     let folder = tempfile::tempdir().unwrap();
     let key = SecretRef::File(path.to_owned());
-    Workshop { folder, memory: Arc::clone(&shop.memory), store: Arc::clone(&shop.store), key }
+    Workshop {
+        folder,
+        memory: Arc::clone(&shop.memory),
+        store: Arc::clone(&shop.store),
+        key,
+        is_versioned: shop.is_versioned,
+    }
 }
 
 async fn can_write(shop: &Workshop) -> Result<(), RepositoryError> {

@@ -1,11 +1,17 @@
 //! An object that a newer version or a delete marker hides is read from the older version, and told as shadowed.
 
-use bytes::Bytes;
-use dualsync_block::names;
-use dualsync_block_store::contract::Key;
-use dualsync_model::job::Depth;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::support::{BLOCK, Workshop, noise, restore_task};
+use bytes::Bytes;
+use dualsync_block::check::{Access, check};
+use dualsync_block::names;
+use dualsync_block::points::Census;
+use dualsync_block_store::contract::{ErrorKind, Key, Operation};
+use dualsync_block_store::faulty::{Fault, FaultyStore};
+use dualsync_model::job::{CheckTask, Depth};
+
+use crate::support::{BLOCK, Lines, Workshop, events, noise, point, restore_task};
 
 /// A pack, a map object and the manifest of the only night.
 fn objects(shop: &Workshop) -> [Key; 3] {
@@ -44,10 +50,6 @@ async fn what_is_shadowed_is_restored_from_the_older_version_and_told() {
             let (shop, bytes) = one_night(true).await;
             let key = objects(&shop)[number].clone();
             let is_manifest = key.as_str().starts_with("points/");
-            if is_manifest && what == "a marker" {
-                // Nobody can list it: that is a lost point, which the next manifest tells.
-                continue;
-            }
             harm(&shop, &key);
             assert!(shop.restored(1).await == bytes, "{what} on {key}");
             std::fs::remove_dir_all(shop.state()).unwrap();
@@ -95,4 +97,89 @@ async fn the_next_night_does_not_stand_on_what_is_shadowed() {
     let named: Vec<Key> = clear.packs.iter().map(|reference| names::pack(&reference.sha256)).collect();
     assert!(!named.contains(&pack) && shop.restored(2).await == bytes);
     assert!(clear.maps.iter().all(|reference| names::map(&reference.sha256) != map));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_at_the_listing_reads_no_older_version() {
+    let (shop, _) = one_night(true).await;
+    let [pack, map, manifest] = objects(&shop);
+    shop.check(Depth::Presence).await.0.unwrap();
+    let before = shop.store.requests().get;
+    shop.check(Depth::Presence).await.0.unwrap();
+    let quiet = shop.store.requests().get - before;
+    shop.memory.remove(&pack);
+    shop.memory.replace(map.clone(), Bytes::from_static(b"something else"));
+    let before = shop.store.requests().get;
+    let (_, lines) = shop.check(Depth::Presence).await;
+    assert_eq!(shop.store.requests().get - before, quiet);
+    let told: Vec<_> = lines.findings().into_iter().map(|found| (found.object, found.kind, found.problem)).collect();
+    assert_eq!(told.len(), 2, "{told:?}");
+    for (object, kind, problem) in told {
+        assert!([pack.as_str(), map.as_str()].contains(&object.as_str()) && kind == "shadowed", "{object} {kind}");
+        assert!(problem.contains("was not read"), "it does not say more than it knows: {problem}");
+    }
+    // A manifest is read anyway, and what it needs is looked for.
+    shop.memory.replace(manifest.clone(), Bytes::from_static(b"junk"));
+    let (_, lines) = shop.check(Depth::Presence).await;
+    let told = |object: &Key| lines.findings().iter().filter(|found| found.object == object.as_str()).count();
+    assert_eq!([told(&manifest), told(&pack), told(&map)], [1, 1, 1], "{:?}", lines.findings());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_point_whose_manifest_is_hidden_is_listed_and_told_and_the_next_night_stands_on_it() {
+    let (shop, bytes) = one_night(true).await;
+    shop.begin_night(2);
+    shop.night(2, &bytes).await;
+    let manifests = [1, 2].map(|night| shop.manifest(night).parse::<Key>().unwrap());
+    // The newest is what knows the older one: both are hidden, and one of them under junk as well.
+    shop.memory.replace(manifests[1].clone(), Bytes::from_static(b"junk"));
+    for manifest in &manifests {
+        shop.memory.remove(manifest);
+    }
+    std::fs::remove_dir_all(shop.state()).unwrap();
+    let (listed, lines) = shop.list().await;
+    let nights = |lines: &Lines| lines.points().into_iter().map(|point| point.point).collect::<Vec<_>>();
+    assert_eq!((listed.unwrap().findings, nights(&lines)), (0, [1, 2].map(point).to_vec()));
+    let told: Vec<_> = lines.findings().into_iter().map(|found| (found.object, found.kind)).collect();
+    for manifest in &manifests {
+        assert!(told.contains(&(manifest.to_string(), "shadowed".to_owned())), "{told:?}");
+    }
+    assert!(lines.points()[0].stored_at.unwrap() < lines.points()[1].stored_at.unwrap(), "when they were put");
+    for night in [1, 2] {
+        assert!(shop.restored(night).await == bytes);
+    }
+    let (checked, lines) = shop.check(Depth::Objects).await;
+    assert_eq!(checked.unwrap().findings, 2, "what hides them, and nothing else: {:?}", lines.findings());
+    let one = CheckTask { point: Some(point(1)), depth: Depth::Presence, slice: None };
+    let checked = check(&Access::Opened(shop.open().await), &one, &events().0).await.unwrap();
+    assert!(checked.objects >= 2 && checked.findings == 1, "a hidden point is checked, too: {checked:?}");
+    shop.begin_night(3);
+    let made = shop.night(3, &bytes).await;
+    assert!(made.added_bytes < BLOCK as u64, "it stands on what is hidden: {made:?}");
+    assert_eq!(shop.clear(3).sequence, 3);
+    let (_, lines) = shop.list().await;
+    assert_eq!(nights(&lines), [1, 2, 3].map(point));
+    // Where nobody looks under markers both are lost, and told as that.
+    let blind = Workshop { is_versioned: false, ..shop };
+    std::fs::remove_dir_all(blind.state()).unwrap();
+    let (listed, lines) = blind.list().await;
+    assert_eq!((listed.unwrap().findings, nights(&lines)), (2, vec![point(3)]), "{:?}", lines.findings());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_that_do_not_list_versions_see_what_everybody_sees() {
+    let (shop, _) = one_night(true).await;
+    let asked = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&asked);
+    let blind = FaultyStore::new(Arc::clone(&shop.store), move |call| {
+        let is_first = call.operation == Operation::List
+            && call.object == "points/"
+            && counted.fetch_add(1, Ordering::SeqCst) == 0;
+        is_first.then_some(Fault::Fail(ErrorKind::Denied))
+    });
+    let repository = shop.open_on(Arc::new(blind)).await;
+    for _ in 0..2 {
+        assert_eq!(Census::take(&repository).await.unwrap().heads.len(), 1);
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 3, "it is tried once");
 }

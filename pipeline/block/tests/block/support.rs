@@ -103,28 +103,30 @@ pub struct Workshop {
     pub memory: Arc<MemoryStore>,
     pub store: Arc<dyn Store>,
     pub key: SecretRef,
+    /// Whether it keeps versions, and what is hidden there is looked for.
+    pub is_versioned: bool,
 }
 
 impl Workshop {
     /// A new repository in memory.
     pub async fn new() -> Self {
         let memory = Arc::new(MemoryStore::new(Timestamp::from_seconds(FIRST_NIGHT)));
-        Self::on(Arc::clone(&memory) as Arc<dyn Store>, memory).await
+        Self::on(Arc::clone(&memory) as Arc<dyn Store>, memory, false).await
     }
 
     /// A new repository in memory that keeps versions.
     pub async fn versioned() -> Self {
         let memory = Arc::new(MemoryStore::versioned(Timestamp::from_seconds(FIRST_NIGHT)));
-        Self::on(Arc::clone(&memory) as Arc<dyn Store>, memory).await
+        Self::on(Arc::clone(&memory) as Arc<dyn Store>, memory, true).await
     }
 
-    async fn on(store: Arc<dyn Store>, memory: Arc<MemoryStore>) -> Self {
+    async fn on(store: Arc<dyn Store>, memory: Arc<MemoryStore>, is_versioned: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let key = SecretRef::File(folder.path().join("block.key"));
         let task = InitTask { block_bytes: Some(u32::try_from(BLOCK).unwrap()), only_look: false };
         let state = folder.path().join("state");
         init(Arc::clone(&store), "frankfurt", &key, &state, &task, Timestamp::from_seconds(FIRST_NIGHT)).await.unwrap();
-        Self { folder, memory, store, key }
+        Self { folder, memory, store, key, is_versioned }
     }
 
     pub fn state(&self) -> PathBuf {
@@ -138,7 +140,8 @@ impl Workshop {
     /// Opens the repository through another store, a faulty one for instance.
     pub async fn open_on(&self, store: Arc<dyn Store>) -> Arc<Repository> {
         let key = keyfile::read(&self.key).await.unwrap();
-        Arc::new(Repository::open(store, "frankfurt", &key, &self.state()).await.unwrap())
+        let repository = Repository::open(store, "frankfurt", &key, &self.state()).await.unwrap();
+        Arc::new(repository.looking_under(self.is_versioned))
     }
 
     /// Writes a source image.
@@ -200,7 +203,7 @@ impl Workshop {
         let memory = Arc::new(self.memory.fork());
         let folder = tempfile::tempdir().unwrap();
         let store = Arc::clone(&memory) as Arc<dyn Store>;
-        Self { folder, memory, store, key: self.key.clone() }
+        Self { folder, memory, store, key: self.key.clone(), is_versioned: self.is_versioned }
     }
 
     /// The same at another time.

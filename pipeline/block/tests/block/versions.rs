@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use dualsync_block::names;
-use dualsync_block_store::contract::{ErrorKind, ObjectLock, Operation};
+use dualsync_block_store::contract::{ErrorKind, Key, ObjectLock, Operation};
 use dualsync_block_store::faulty::{Fault, FaultyStore};
 use dualsync_model::event::RetiredAction;
 use dualsync_model::job::LockMode;
 
 use crate::prune::{assert_whole, only};
-use crate::support::{BLOCK, Workshop, events, noise, sweep};
+use crate::support::{BLOCK, Workshop, events, noise, point, sweep};
 use dualsync_block::prune::prune;
 
 /// Three nights with a pack of their own each, in a bucket with versions.
@@ -29,7 +29,7 @@ fn hidden(shop: &Workshop) -> Vec<String> {
 }
 
 /// A pack that only night 1 names.
-fn pack_of_the_first(shop: &Workshop) -> dualsync_block_store::contract::Key {
+fn pack_of_the_first(shop: &Workshop) -> Key {
     names::pack(&shop.clear(1).packs[0].sha256)
 }
 
@@ -58,7 +58,7 @@ async fn what_is_locked_stays_hidden_and_counted_until_its_lock_ends() {
     let (pack, manifest) = (pack_of_the_first(&shop), shop.manifest(1).parse().unwrap());
     let lock = ObjectLock { mode: LockMode::Compliance, until: shop.store.now().plus_seconds(10 * 86_400) };
     for key in [&pack, &manifest] {
-        shop.store.extend_lock(key, lock).await.unwrap();
+        shop.store.extend_lock(key, None, lock).await.unwrap();
     }
     shop.prune(&sweep(shop.leaving(&[1]))).await.0.unwrap();
     shop.pass_hours(25);
@@ -75,6 +75,50 @@ async fn what_is_locked_stays_hidden_and_counted_until_its_lock_ends() {
     assert_eq!((last.still_locked_objects, last.cleared >= 2), (0, true), "{last:?}");
     assert!(hidden(&shop).is_empty(), "{:?}", hidden(&shop));
     assert_whole(&shop, "what stays").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_deleter_deleted_does_not_come_back_however_long_it_is_locked() {
+    let shop = three_versioned_nights().await;
+    let manifest: Key = shop.manifest(1).parse().unwrap();
+    let lock = ObjectLock { mode: LockMode::Compliance, until: shop.store.now().plus_seconds(100 * 86_400) };
+    shop.store.extend_lock(&manifest, None, lock).await.unwrap();
+    let points = async |shop: &Workshop| {
+        let (listed, lines) = shop.list().await;
+        let nights = lines.points().into_iter().map(|point| point.point).collect::<Vec<_>>();
+        (listed.unwrap().findings, nights)
+    };
+    let leave = async |nights: &[u32], next: u32| {
+        for _ in 0..2 {
+            shop.prune(&sweep(shop.leaving(nights))).await.0.unwrap();
+            shop.pass_hours(25);
+        }
+        let before = points(&shop).await;
+        shop.night(next, &noise(3 * BLOCK, u64::from(next))).await;
+        before
+    };
+    assert_eq!(leave(&[1, 2], 4).await, (0, vec![point(3)]), "in the ledger of the newest, and marked");
+    assert_eq!(leave(&[3], 5).await, (0, vec![point(4)]), "in an older ledger");
+    shop.pass_hours(70 * 24);
+    shop.prune(&sweep(Vec::new())).await.0.unwrap();
+    assert_eq!(points(&shop).await, (0, [4, 5].map(point).to_vec()), "in no ledger");
+    // A thief who hides all the others brings them to light, and not this one: the mark outlives the lock.
+    let fork = shop.fork();
+    for night in [4, 5] {
+        fork.memory.remove(&shop.manifest(night).parse().unwrap());
+    }
+    assert_eq!(points(&fork).await, (0, [4, 5].map(point).to_vec()), "without a newest one");
+    let marks = |shop: &Workshop| {
+        let of_first = |key: &String| key.contains(&names::digest_of(manifest.as_str()).unwrap().to_string());
+        shop.keys("marks/").iter().filter(|key| of_first(key)).count()
+    };
+    assert!(marks(&shop) > 0 && !shop.memory.peek_versions(manifest.as_str()).is_empty());
+    shop.pass_hours(40 * 24);
+    for _ in 0..2 {
+        shop.prune(&sweep(Vec::new())).await.0.unwrap();
+        shop.pass_hours(1);
+    }
+    assert!(hidden(&shop).is_empty() && marks(&shop) == 0, "{:?} {:?}", hidden(&shop), shop.keys("marks/"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

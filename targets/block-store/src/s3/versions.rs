@@ -83,15 +83,25 @@ impl S3Store {
         Ok(until.map(|until| ObjectLock { mode, until }))
     }
 
-    /// Makes the lock of the latest version last until then (PutObjectRetention).
-    pub(super) async fn retain(&self, key: &Key, lock: ObjectLock) -> Result<(), StoreError> {
+    /// Makes the lock of a version, or of the latest one, last until then (PutObjectRetention).
+    pub(super) async fn retain(&self, key: &Key, id: Option<&str>, lock: ObjectLock) -> Result<(), StoreError> {
         let mode = match lock.mode {
             LockMode::Governance => ObjectLockRetentionMode::Governance,
             LockMode::Compliance => ObjectLockRetentionMode::Compliance,
         };
         let retention = ObjectLockRetention::builder().mode(mode).retain_until_date(date(lock)).build();
         let request = self.client.put_object_retention().bucket(&self.bucket).key(self.name(key));
-        self.request(Operation::Put, key.as_str(), 0, request.retention(retention).send()).await.map(drop)
+        let request = request.set_version_id(id.map(str::to_owned)).retention(retention);
+        let sent = self.request(Operation::Put, key.as_str(), 0, request.clone().send()).await;
+        match sent {
+            // A stricter mode is a change of mode, too, and may need the right to pass by a governance lock. It ends none:
+            // what has a compliance lock keeps it.
+            Err(error) if error.kind() == ErrorKind::Denied && lock.mode == LockMode::Compliance => {
+                let request = request.bypass_governance_retention(true).send();
+                self.request(Operation::Put, key.as_str(), 0, request).await.map(drop)
+            }
+            other => other.map(drop),
+        }
     }
 }
 

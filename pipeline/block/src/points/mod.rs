@@ -3,6 +3,8 @@
 //! A manifest that is damaged, forged or unknown becomes a finding and hides no other. What is
 //! kept of each good one is its head: page lists stay on disk until somebody needs that point.
 
+mod beneath;
+
 use std::collections::HashSet;
 
 use dualsync_block_store::contract::{Key, ObjectInfo, StoreError};
@@ -15,6 +17,7 @@ use crate::fetch::{ObjectError, Problem};
 use crate::format::manifest::BYTES_MAX;
 use crate::manifest::{Description, LedgerLine, Manifest};
 use crate::names::{self, ManifestName};
+use crate::points::beneath::Listing;
 use crate::repository::Repository;
 
 /// One good manifest without its lists.
@@ -63,9 +66,16 @@ pub struct Census {
     pub heads: Vec<Head>,
     /// What is wrong with the others.
     pub findings: Vec<Finding>,
-    /// The listing itself.
+    /// The listing itself, and what it should show.
     pub listed: Vec<ObjectInfo>,
+    /// Manifests under a delete marker that are no points any more: a deleter deleted them, and they are locked.
+    pub buried: HashSet<Sha256>,
+    /// Why the store did not give the first that it did not give.
+    refused: Option<ObjectError>,
 }
+
+/// Is shown each good manifest in passing.
+type Show<'a> = &'a mut (dyn FnMut(&ManifestName, &Manifest) + Send);
 
 impl Census {
     /// Lists and reads the manifests of the repository.
@@ -77,14 +87,14 @@ impl Census {
     }
 
     /// The same, and shows each good manifest in passing: all of them at once would take too much memory.
-    pub async fn take_and_show(
-        repository: &Repository,
-        show: &mut (dyn FnMut(&ManifestName, &Manifest) + Send),
-    ) -> Result<Self, CensusError> {
-        let mut listed = repository.store().list(names::POINTS, None).await?;
+    pub async fn take_and_show(repository: &Repository, show: Show<'_>) -> Result<Self, CensusError> {
+        let Listing { visible: mut listed, stacks } = Listing::take(repository).await?;
         let mut census = Self::default();
         for object in &listed {
-            census.look_at(repository, object, show).await?;
+            match stacks.get(&object.key).filter(|stack| stack.versions().len() > 1) {
+                Some(stack) => census.look_under(repository, (&object.key, stack), show).await?,
+                None => census.look_at(repository, object, show).await?,
+            }
         }
         // Deleted between the listing and the reading is not lost: a second listing tells.
         if census.findings.iter().any(|finding| finding.kind == "missing") {
@@ -95,7 +105,14 @@ impl Census {
             let read: HashSet<&Key> = census.heads.iter().map(|head| &head.key).collect();
             listed.retain(|object| read.contains(&object.key) || again.contains(&object.key));
         }
-        census.listed = listed;
+        let of_stacks: HashSet<Key> = census.listed.iter().map(|object| object.key.clone()).collect();
+        listed.retain(|object| !of_stacks.contains(&object.key));
+        census.listed.append(&mut listed);
+        census.look_under_markers(repository, &stacks, show).await?;
+        // Not one that it gives: these credentials may not read.
+        if let (true, Some(error)) = (census.heads.is_empty(), census.refused.take()) {
+            return Err(CensusError::Read(error));
+        }
         census.heads.sort_by(|a, b| (a.name.time, &a.key).cmp(&(b.name.time, &b.key)));
         Ok(census)
     }
@@ -104,7 +121,7 @@ impl Census {
         &mut self,
         repository: &Repository,
         object: &ObjectInfo,
-        show: &mut (dyn FnMut(&ManifestName, &Manifest) + Send),
+        show: Show<'_>,
     ) -> Result<(), CensusError> {
         let Some(name) = names::parse_manifest(object.key.as_str()) else {
             self.findings.push(unexpected(repository.target(), &object.key));
@@ -115,9 +132,11 @@ impl Census {
                 show(&name, &manifest);
                 self.add(head(name, object, &manifest));
             }
-            Err(error) if error.is_damage() => {
+            // In a bucket that locks, somebody who may put has put what nobody can read: no reason to let locks end.
+            Err(error) if error.is_damage() || (repository.looks_under() && error.is_answer()) => {
                 let point = PointId::new(name.source, name.time);
                 self.findings.push(error.finding(repository.target(), vec![point]));
+                self.refused = self.refused.take().or_else(|| (!error.is_damage()).then_some(error));
             }
             Err(error) => return Err(CensusError::Read(error)),
         }
@@ -170,8 +189,14 @@ pub async fn load(repository: &Repository, name: &ManifestName, size: u64) -> Re
         return Err(ObjectError::new(key, Problem::TooLong));
     }
     let bytes = repository.get_cached(&key, &name.sha256).await?;
+    opened(repository, name, &bytes)
+}
+
+/// Opens the bytes of a manifest, which must fit its key.
+fn opened(repository: &Repository, name: &ManifestName, bytes: &[u8]) -> Result<Manifest, ObjectError> {
+    let key = names::manifest(&name.stem, &name.sha256);
     let manifest =
-        Manifest::open(repository.keys(), &name.stem, &bytes).map_err(|error| ObjectError::new(key.clone(), error))?;
+        Manifest::open(repository.keys(), &name.stem, bytes).map_err(|error| ObjectError::new(key.clone(), error))?;
     let point = PointId::new(name.source.clone(), name.time);
     if manifest.description.point != point || manifest.description.block_bytes != repository.info().block_bytes {
         let problem = crate::seal::OpenError::Malformed("a manifest that does not fit its key");

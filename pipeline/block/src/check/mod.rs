@@ -4,6 +4,8 @@
 //! bytes and compares them with the SHA-256 in their names. With the key, manifests are opened and
 //! documents proved too. It changes nothing, and one bad object never hides another.
 
+mod beneath;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -28,7 +30,7 @@ use crate::keys::KeyId;
 use crate::manifest::{Clear, Reference};
 use crate::marks::{MarkNote, Marks};
 use crate::names;
-use crate::points::Census;
+use crate::points::{Census, load};
 use crate::repository::Repository;
 use crate::seal::OpenError;
 use crate::shadow;
@@ -141,9 +143,18 @@ pub async fn check(access: &Access, task: &CheckTask, events: &Events) -> Result
 impl Check<'_> {
     async fn everything(&mut self) -> Result<(), Trouble> {
         self.manifests().await?;
-        if let (Access::Opened(repository), None) = (self.access, &self.task.point) {
-            self.chain(repository).await?;
-            self.documents(repository).await?;
+        if let Access::Opened(repository) = self.access {
+            match &self.task.point {
+                None => {
+                    self.chain(repository).await?;
+                    self.documents(repository).await?;
+                }
+                Some(_) if self.needed.is_empty() && repository.looks_under() => {
+                    let census = Census::take(repository).await?;
+                    self.hidden(repository, &census).await?;
+                }
+                Some(_) => {}
+            }
         }
         self.presence();
         if self.task.depth == Depth::Objects {
@@ -159,15 +170,14 @@ impl Check<'_> {
 
     /// Tells every finding, and of an object that is gone or wrong whether an older version of it is good.
     async fn tell_all(&mut self) {
-        for mut finding in std::mem::take(&mut self.findings) {
-            let may_be_shadowed = ["missing", "truncated", "digest"].contains(&finding.kind.as_str());
-            if let Some(sha256) = names::digest_of(&finding.object).filter(|_| may_be_shadowed)
-                && let Ok(key) = Key::new(finding.object.as_str())
-                && shadow::good_version(self.access.store(), &key, &sha256).await.is_some()
-            {
-                shadow::KIND.clone_into(&mut finding.kind);
-                finding.problem = format!("{}: a newer version or a delete marker hides a good one", finding.problem);
-            }
+        let mut findings = std::mem::take(&mut self.findings);
+        if self.task.depth == Depth::Objects {
+            beneath::read(self.access.store(), &mut findings).await;
+        } else {
+            let sizes = |key: &Key| self.needed.get(key).map(|needed| needed.size);
+            beneath::look(self.access.store(), &mut findings, self.needed.keys(), sizes).await;
+        }
+        for finding in findings {
             self.events.say(&Event::Finding(finding));
         }
     }
@@ -192,8 +202,37 @@ impl Check<'_> {
                     Ok((clear, _)) => self.need(&clear, &point),
                     Err(error) => self.found(&ObjectError::new(key, error), vec![point]),
                 },
-                Err(error) if error.is_damage() => self.found(&error, vec![point]),
+                Err(error) if error.is_damage() => self.shadowed(&error, &name.sha256, point).await,
                 Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// A manifest that is wrong: where an older version is good, what that needs is needed.
+    async fn shadowed(&mut self, error: &ObjectError, sha256: &Sha256, point: PointId) {
+        let older = shadow::good_version(self.access.store(), &error.object, sha256).await;
+        let finding = error.finding(self.access.target(), vec![point.clone()]);
+        match older.as_deref().map(Clear::read) {
+            Some(Ok((clear, _))) => {
+                self.need(&clear, &point);
+                self.tell(beneath::hides_a_good_one(finding));
+            }
+            _ => self.tell(finding),
+        }
+    }
+
+    /// Manifests that no listing shows and that are there: what they need is needed.
+    async fn hidden(&mut self, repository: &Repository, census: &Census) -> Result<(), Trouble> {
+        let is_wanted = |point: &PointId| self.task.point.as_ref().is_none_or(|wanted| wanted == point);
+        let hidden = census.heads.iter().filter(|head| !self.listed.contains_key(&head.key));
+        let hidden: Vec<_> = hidden.filter(|head| is_wanted(&head.description.point)).collect();
+        for head in hidden {
+            let manifest = load(repository, &head.name, head.size).await?;
+            self.need(&manifest.clear, &head.description.point);
+            let told = census.findings.iter().find(|finding| finding.object == head.key.as_str());
+            if let Some(finding) = told {
+                self.tell(finding.clone());
             }
         }
         Ok(())
@@ -228,14 +267,15 @@ impl Check<'_> {
         let census = Census::take(repository).await?;
         let target = self.access.target().to_owned();
         // Digests were told above; what is left is what is wrong inside.
-        let inside = census.findings.iter().filter(|finding| finding.kind != "digest" && finding.kind != "truncated");
+        let told = ["digest", "truncated", shadow::KIND];
+        let inside = census.findings.iter().filter(|finding| !told.contains(&finding.kind.as_str()));
         let marks = Marks::list(repository).await?;
         let lost = lost(repository, &census, &marks).await?;
         let findings: Vec<Finding> = inside.cloned().chain(chain_findings(&target, &census, &lost)).collect();
         for finding in findings {
             self.tell(finding);
         }
-        Ok(())
+        self.hidden(repository, &census).await
     }
 
     /// README.txt, recover.py, key slots, heartbeats, checkpoints and marks.

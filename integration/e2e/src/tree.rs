@@ -121,20 +121,24 @@ fn sparse(root: &Path) {
     file.set_len(64 << 20).unwrap();
 }
 
-/// Unpacks a real Debian package with hard links (`perl-base` as the machine has it installed), with
-/// the owners, modes and times of the package.
+/// Unpacks real Debian packages as the machine has them installed, with owners, modes, times, hard links
+/// (`perl-base`) and capabilities (`mtr-tiny`, whose installation gives them).
 ///
 /// # Panics
-/// When a tool fails.
+/// When a tool fails, or when what makes these packages worth it is not there.
 pub fn debian(root: &Path) {
     let to = root.join("debian");
     fs::create_dir(&to).unwrap();
     let script = format!(
-        "set -o pipefail; dpkg -L perl-base e2fsprogs | sort -u | while read -r f; do [ -d \"$f\" ] || printf '%s\\0' \"$f\"; done \
-         | tar -c --null --no-recursion --xattrs -T - 2>/dev/null | tar -x --xattrs -C '{}'",
+        "set -o pipefail; dpkg -L perl-base e2fsprogs mtr-tiny | sort -u | while read -r f; do [ -d \"$f\" ] || printf '%s\\0' \"$f\"; done \
+         | tar -c --null --no-recursion --xattrs --xattrs-include='*' -T - 2>/dev/null | tar -x --xattrs --xattrs-include='*' -C '{}'",
         to.display()
     );
     sh("bash", &["-c", &script]);
+    let linked = sh("find", &[text(&to), "-type", "f", "-links", "+1"]);
+    assert!(linked.lines().count() > 1, "no hard links in the unpacked packages");
+    let capable = sh("getcap", &["-r", text(&to)]);
+    assert!(capable.contains("mtr-packet cap_net_raw"), "no capabilities in the unpacked packages: {capable}");
 }
 
 /// A small source that needs no root: a folder `tree` and an ext4 image of it, said to be idle.
@@ -204,12 +208,23 @@ pub fn write_small_source(source: &Source, name: &str, bytes: &[u8]) {
     make_image(source, "256M");
 }
 
-/// The image of the tree; `mke2fs -d` keeps whole seconds only.
-fn make_image(source: &Source, size: &str) {
-    sh("find", &[text(&source.tree), "-exec", "touch", "-d", "2026-01-02 03:04:05 UTC", "{}", "+"]);
+/// Gives every entry of a tree the one time that [`make_image`] gives its image.
+///
+/// # Panics
+/// When a tool fails.
+pub fn set_times(tree: &Path) {
+    sh("find", &[text(tree), "-exec", "touch", "-h", "-d", "2026-01-02 03:04:05 UTC", "{}", "+"]);
+}
+
+/// The image of the tree, the same for the same tree; `mke2fs -d` keeps whole seconds only.
+///
+/// # Panics
+/// When a tool fails.
+pub fn make_image(source: &Source, size: &str) {
+    set_times(&source.tree);
     let uuid = "b8f1a1b0-0000-4000-8000-64756c73796e";
     let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-    let owner = format!("root_owner={user}:{group}");
+    let owner = format!("root_owner={user}:{group},hash_seed={uuid}");
     let mut mke2fs = Command::new("mke2fs");
     // The root directory gets the time of the making and root as its owner: let them be the tree's.
     mke2fs.env("E2FSPROGS_FAKE_TIME", "1767323045");

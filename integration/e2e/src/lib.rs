@@ -17,6 +17,8 @@ pub mod image;
 
 pub mod bucket;
 
+pub mod objects;
+
 pub mod clockfile;
 
 pub mod garage;

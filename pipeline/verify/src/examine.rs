@@ -4,6 +4,7 @@ use std::error::Error;
 
 use dualsync_model::event::Event;
 use dualsync_model::fact::{Fact, FactState};
+use dualsync_model::path::RawPath;
 
 use crate::compare::Comparer;
 use crate::difference::Differences;
@@ -45,6 +46,7 @@ pub fn compare<E: Error, F: Error>(
         judge: Judge::new(frozen),
         comparer: Comparer::default(),
         found: Examined { compared: true, ..Examined::default() },
+        untold: Both::default(),
     };
     for step in merge.by_ref() {
         match step {
@@ -53,10 +55,15 @@ pub fn compare<E: Error, F: Error>(
             Step::Unheard(side, fact) => {
                 bench.confess(side, &fact);
                 bench.found.witness.unheard.add(Some(side));
+                bench.keep_untold(side.other(), &fact);
             }
         }
     }
-    Examined { reads: merge.into_reads(), ..bench.found }
+    let mut reads = merge.into_reads();
+    for side in Side::BOTH {
+        reads.get_mut(side).blame(bench.untold.get(side));
+    }
+    Examined { reads, ..bench.found }
 }
 
 /// What two `check` jobs said about the stored objects of a point, contents not compared.
@@ -83,12 +90,17 @@ pub fn one_sided<E: Error>(side: Side, lines: impl Iterator<Item = Result<Event,
     found
 }
 
+/// So many files a finding names.
+const UNTOLD_MAX: usize = 100;
+
 /// What goes along with the merge.
 struct Bench {
     explainer: Explainer,
     judge: Judge,
     comparer: Comparer,
     found: Examined,
+    /// What each side did not tell of and the other did, the first [`UNTOLD_MAX`].
+    untold: Both<Vec<RawPath>>,
 }
 
 impl Bench {
@@ -123,6 +135,16 @@ impl Bench {
             Some(reason) => self.explain(reason),
             None => self.found.differences.add(self.judge.missing(side, fact)),
         }
+        self.keep_untold(side.other(), fact);
+    }
+
+    /// `side` did not tell of this entry: where damage is the reason, it is one of those that are hit.
+    fn keep_untold(&mut self, side: Side, fact: &Fact) {
+        let untold = self.untold.get_mut(side);
+        let is_owed = !fact.path.is_root() && self.explainer.missing(side.other(), fact).is_none();
+        if is_owed && untold.len() < UNTOLD_MAX {
+            untold.push(fact.path.clone());
+        }
     }
 
     /// False when the side knows something against its own copy.
@@ -143,8 +165,8 @@ mod tests {
     use super::*;
     use crate::difference::{Aspect, Culprit};
     use crate::samples::{directory, file, lines};
+    use dualsync_model::event::{Failure, Finding};
     use dualsync_model::fact::EntryKind;
-    use dualsync_model::path::RawPath;
     use proptest::prelude::*;
     use std::collections::{BTreeMap, BTreeSet};
 
@@ -218,6 +240,30 @@ mod tests {
         let found = compare(Exclude::default(), true, cut.into_iter(), whole.into_iter());
         assert_eq!((found.witness.entries, found.witness.unheard.archive_only), (2, 2));
         assert_eq!(found.differences.by_kind.keys().collect::<Vec<_>>(), [&Aspect::Damaged]);
+    }
+
+    #[test]
+    fn damage_that_hides_a_whole_copy_hits_what_the_other_one_tells() {
+        let point: dualsync_model::id::PointId = "web@20261120T020000Z".parse().unwrap();
+        let about = |object: &str, paths: &[&str], points: &[dualsync_model::id::PointId]| {
+            let paths = paths.iter().map(|path| RawPath::new(*path)).collect();
+            Finding { paths, points: points.to_vec(), ..crate::samples::finding(object, "missing") }
+        };
+        let said = |code: &str| -> crate::samples::Lines {
+            let named = about("packs/1", &["x"], std::slice::from_ref(&point));
+            let findings = [about("maps/1", &[], std::slice::from_ref(&point)), named, about("README.txt", &[], &[])];
+            let failure = Failure { exit_code: 21, code: code.into(), message: "no".into(), hint: None };
+            let end = [Ok(Event::Error(failure))];
+            findings.map(|found| Ok(Event::Finding(found))).into_iter().chain(end).collect()
+        };
+        let tree = || lines(vec![directory(""), file("a", "x"), file("b", "x"), directory("cache")]);
+        let hits = |code: &str| {
+            let found = compare(Exclude::new(["cache"]).unwrap(), true, tree().into_iter(), said(code).into_iter());
+            let paths = |finding: &Finding| finding.paths.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+            found.reads.archive.findings.iter().map(paths).collect::<Vec<_>>()
+        };
+        assert_eq!(hits("damaged"), ["a b", "x", ""]);
+        assert_eq!(hits("store"), ["", "x", ""]);
     }
 
     #[test]

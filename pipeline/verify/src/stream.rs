@@ -4,6 +4,7 @@
 //! the first error, a line that does not belong to `facts` or `check`, or an end without `summary`
 //! ends it, and the side is incomplete from that path on.
 
+use std::collections::HashMap;
 use std::error::Error;
 
 use dualsync_model::event::{Event, Failure, Finding, Requests};
@@ -31,7 +32,7 @@ pub struct SideRead {
     pub requests: u64,
     /// Warnings it gave.
     pub warnings: u64,
-    /// Findings, with those that were not kept.
+    /// Findings, with those that were not kept; what is said twice about one object is one.
     pub findings_total: u64,
     /// The first [`FINDINGS_MAX`] of them.
     #[serde(skip)]
@@ -65,6 +66,23 @@ pub enum End {
     },
 }
 
+impl SideRead {
+    /// Files that damage keeps this side from telling of: they are hit by the damaged objects that the point
+    /// needs and of which nothing closer is known.
+    pub(crate) fn blame(&mut self, untold: &[RawPath]) {
+        if !matches!(&self.end, End::Failed { code, .. } if code == "damaged") {
+            return;
+        }
+        let known: Vec<_> = self.findings.iter().filter(|found| !found.paths.is_empty()).map(object).collect();
+        let is_open = |found: &&mut Finding| !found.points.is_empty() && !known.contains(&found.object);
+        self.findings.iter_mut().filter(is_open).for_each(|found| found.paths = untold.to_vec());
+    }
+}
+
+fn object(finding: &Finding) -> String {
+    finding.object.clone()
+}
+
 /// A side that broke the order of its facts.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 enum OrderError {
@@ -79,6 +97,8 @@ pub struct Stream<I> {
     lines: I,
     last: Option<RawPath>,
     read: SideRead,
+    /// Which finding told of this object and kind; those that were not kept stand there too.
+    told: HashMap<(String, String), usize>,
     ended: bool,
 }
 
@@ -89,7 +109,7 @@ where
 {
     /// Reads from `lines`, which come from one job.
     pub fn new(lines: I) -> Self {
-        Self { lines, last: None, read: SideRead::default(), ended: false }
+        Self { lines, last: None, read: SideRead::default(), told: HashMap::new(), ended: false }
     }
 
     /// Whether the stream has ended with its summary; false until it has ended.
@@ -126,7 +146,17 @@ where
         Some(fact)
     }
 
+    /// `check` tells what is wrong with an object, `facts` whom it hits: together they are one finding.
     fn take_finding(&mut self, finding: Finding) {
+        let number = self.told.len();
+        let place = *self.told.entry((finding.object.clone(), finding.kind.clone())).or_insert(number);
+        if place < number {
+            if let Some(known) = self.read.findings.get_mut(place).filter(|known| known.paths.is_empty()) {
+                known.problem = finding.problem;
+                known.paths = finding.paths;
+            }
+            return;
+        }
         self.read.findings_total += 1;
         if self.read.findings.len() < FINDINGS_MAX {
             self.read.findings.push(finding);
@@ -265,9 +295,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_wrong_and_whom_it_hits_are_one_finding() {
+        let seen = Finding { paths: Vec::new(), ..finding("packs/1", "missing") };
+        let hits = Finding { problem: "hits 2 files".into(), ..finding("packs/1", "missing") };
+        let lines =
+            [seen.clone(), finding("packs/1", "forged"), hits.clone(), seen].map(|found| Ok(Event::Finding(found)));
+        let read = read(lines.into_iter().chain([Ok(Event::Summary(summary()))]).collect()).1;
+        assert_eq!((read.findings, read.findings_total), (vec![hits, finding("packs/1", "forged")], 2));
+    }
+
+    #[test]
     fn findings_are_counted_beyond_those_kept() {
         let many = FINDINGS_MAX + 5;
-        let lines = (0..many).map(|_| Ok(Event::Finding(finding("packs/1", "missing"))));
+        let lines = (0..many).map(|number| Ok(Event::Finding(finding(&format!("packs/{number}"), "missing"))));
         let read = read(lines.chain([Ok(Event::Summary(summary()))]).collect()).1;
         assert_eq!((read.findings.len(), read.findings_total), (FINDINGS_MAX, many as u64));
     }

@@ -5,7 +5,6 @@
 //! pace and memory holds a few lines of each.
 
 use std::cell::RefCell;
-use std::collections::HashSet;
 
 use anyhow::Context;
 use dualsync_model::event::Event;
@@ -157,11 +156,7 @@ impl Bench<'_> {
         let work = async move {
             let Some(checked) = checked else { return };
             let done = checked.is_done();
-            let mut known = HashSet::new();
             for line in checked.findings {
-                if let Ok(Event::Finding(finding)) = &line {
-                    known.insert((finding.object.clone(), finding.kind.clone()));
-                }
                 // The comparison went away: it has what it needs.
                 let _ = sender.send(line).await;
             }
@@ -170,7 +165,7 @@ impl Bench<'_> {
                 return;
             }
             let writer = self.start(mechanism, Task::Facts(task)).await;
-            pump(mechanism, writer, &sender, &known, progress).await;
+            pump(mechanism, writer, &sender, progress).await;
         };
         (Lines(receiver), work)
     }
@@ -181,7 +176,6 @@ async fn pump(
     mechanism: Mechanism,
     writer: Result<Writer, WriterError>,
     sender: &Sender<Line>,
-    known: &HashSet<(String, String)>,
     progress: &RefCell<Progress<'_>>,
 ) {
     let mut writer = match writer {
@@ -194,8 +188,6 @@ async fn pump(
                 progress.borrow_mut().update(mechanism, &status);
                 continue;
             }
-            // What the look at the objects has said already is not counted twice.
-            Ok(Event::Finding(finding)) if known.contains(&(finding.object.clone(), finding.kind.clone())) => continue,
             Ok(event) => Ok(event),
             Err(error) => as_line(error),
         };

@@ -11,6 +11,7 @@ use dualsync_e2e::tree;
 /// How the writer misbehaves, as a shell script; `$real` is the real program.
 const FAULTS: &[(&str, &str)] = &[
     ("exits at once", "exit 1"),
+    ("panics", "echo \"thread 'main' panicked at pipeline/src/main.rs:1:1:\" >&2; exit 101"),
     ("dies of a signal", "kill -ABRT $$"),
     ("prints garbage", "echo 'thread main panicked'; sleep 60"),
     ("prints a line without an end", "head -c 3000000 /dev/zero | tr '\\0' x; sleep 60"),
@@ -53,22 +54,32 @@ fn check(broken: &str, intact: &str) {
         site.programs.mend(&program);
 
         let points = site.dualsync(&["list", "--json"]).json();
-        let newest =
-            points.as_array().unwrap().iter().max_by_key(|point| point["point"].as_str().unwrap().to_owned()).unwrap();
-        assert_eq!(state(newest, intact), "available", "{broken} {fault}: {newest}");
-        assert_ne!(state(newest, broken), "available", "{broken} {fault}: {newest}");
-
-        let name = newest["point"].as_str().unwrap();
-        let verified = site.dualsync(&["verify", name]).exits(21);
-        assert!(verified.stdout.contains(broken), "{fault}: {}", verified.stdout);
-
-        let to = site.path(&format!("restored-{name}"));
-        let _ =
-            site.dualsync(&["restore", name, "--to", text(&to), "--path", "**", "--from", intact, "--yes"]).exits(0);
-        // The folder that was named is not part of what a glob matches.
-        sh("touch", &["-r", text(&site.path("tree")), text(&to)]);
-        rsync_finds_no_difference(&site.path("tree"), &to, &["/lost+found"]);
+        let newest = newest(&points);
+        assert_eq!(state(&newest, intact), "available", "{broken} {fault}: {newest}");
+        assert_ne!(state(&newest, broken), "available", "{broken} {fault}: {newest}");
+        named_by_verify_and_restored(&site, &newest, broken, intact);
     }
+}
+
+fn newest(points: &serde_json::Value) -> serde_json::Value {
+    let name = |point: &&serde_json::Value| point["point"].as_str().unwrap().to_owned();
+    points.as_array().unwrap().iter().max_by_key(name).unwrap().clone()
+}
+
+/// Verify says which side has no copy of `point`, and the copy of the other side comes back as the source is.
+fn named_by_verify_and_restored(site: &Site, point: &serde_json::Value, broken: &str, intact: &str) {
+    let name = point["point"].as_str().unwrap();
+    let summary = site.dualsync(&["verify", name, "--json"]).exits(21).summary();
+    assert_eq!(summary["verdict"], "one_side_missing", "{broken}: {summary}");
+    let said = site.dualsync(&["verify", name]).exits(21).stdout;
+    let mut after = said.lines().skip_while(|line| !line.trim_start().starts_with(&format!("{broken} copy in ")));
+    assert!(after.next().is_some() && after.next().map(str::trim) == Some("no manifest"), "{broken}:\n{said}");
+
+    let to = site.path(&format!("restored-{name}"));
+    let _ = site.dualsync(&["restore", name, "--to", text(&to), "--path", "**", "--from", intact, "--yes"]).exits(0);
+    // The folder that was named is not part of what a glob matches.
+    sh("touch", &["-r", text(&site.path("tree")), text(&to)]);
+    rsync_finds_no_difference(&site.path("tree"), &to, &["/lost+found"]);
 }
 
 #[test]
@@ -104,6 +115,9 @@ fn a_full_disk_on_one_side_leaves_the_other_copy() {
         let points = site.dualsync(&["list", "--json"]).json();
         let states: Vec<_> = points.as_array().unwrap().iter().map(|point| state(point, broken)).collect();
         assert_eq!(states.iter().filter(|state| *state == "available").count(), 1, "{broken}: {points}");
+        let newest = newest(&points);
+        assert_ne!(state(&newest, broken), "available", "{broken}: {newest}");
+        named_by_verify_and_restored(&site, &newest, broken, intact);
         drop(small);
     }
 }

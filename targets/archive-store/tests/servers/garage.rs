@@ -36,9 +36,11 @@ fn random_hex(digits: usize) -> String {
 }
 
 impl Garage {
-    /// A running server, or `None` and a line that says so.
+    /// A running server, or `None` and a line that says so; a failure with `DUALSYNC_NO_SKIP`.
     pub fn run() -> Option<Self> {
         let Some(program) = find() else {
+            let must_run = std::env::var_os("DUALSYNC_NO_SKIP").is_some();
+            assert!(!must_run, "needs garage, from DUALSYNC_GARAGE or the PATH, and DUALSYNC_NO_SKIP is set");
             println!("skipped: needs garage, from DUALSYNC_GARAGE or the PATH");
             return None;
         };

@@ -1,7 +1,7 @@
 //! A Garage server of one node on the loopback, in a folder of its own.
 //!
 //! The program is the one that `DUALSYNC_GARAGE` names, else the one in the PATH. Where there is
-//! none, the test says that it was skipped.
+//! none, the test says that it was skipped, or fails with `DUALSYNC_NO_SKIP`.
 
 use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader};
@@ -29,6 +29,8 @@ impl Garage {
     /// Starts a server, or says why not and returns `None`.
     pub fn start() -> Option<Self> {
         let Some(program) = program() else {
+            let must_run = std::env::var_os("DUALSYNC_NO_SKIP").is_some();
+            assert!(!must_run, "no garage in DUALSYNC_GARAGE or the PATH, and DUALSYNC_NO_SKIP is set");
             println!("skipped: no garage in DUALSYNC_GARAGE or the PATH");
             return None;
         };

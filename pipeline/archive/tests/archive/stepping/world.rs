@@ -31,13 +31,15 @@ impl Dice {
 }
 
 /// What is hidden from whom, to see what safety rests on.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hidden {
     Nothing,
     /// Deleters do not see that runs are alive: the courtesy is gone, and nothing may be lost all the same.
     Runs,
     /// Backups do not see marks: now something must be lost, or this test could not fail.
     Marks,
+    /// Deleters do not see manifests that came after the beginning: they go by an older listing.
+    NewManifests,
 }
 
 #[derive(Default)]
@@ -107,6 +109,8 @@ pub struct World {
     pub taken_back: Mutex<BTreeSet<String>>,
     /// What happened to a manifest and should not have.
     pub wrong: Mutex<Option<String>>,
+    /// The objects of points that were there at the beginning.
+    pub known: BTreeSet<String>,
 }
 
 impl World {
@@ -194,7 +198,9 @@ impl Stepping {
         let number = self.calls.fetch_add(1, Ordering::Relaxed);
         if self.actor == 0 {
             let is_committing = self.marks_asked.load(Ordering::Relaxed) > 1;
-            self.world.is_sending.store(number > 12 && !is_committing, Ordering::Relaxed);
+            // A manifest must be there early to be overlooked for a whole grace.
+            let is_slow = number > 12 && !is_committing && self.hidden != Hidden::NewManifests;
+            self.world.is_sending.store(is_slow, Ordering::Relaxed);
         }
         if number == 0 {
             return call.await;
@@ -257,12 +263,14 @@ impl Store for Stepping {
         }
         let is_hidden = match self.hidden {
             Hidden::Nothing => false,
-            Hidden::Runs => self.actor != 0 && prefix == "runs/",
-            Hidden::Marks => (self.actor == 0 && prefix == "marks/") || (self.actor != 0 && prefix == "runs/"),
+            Hidden::Marks if self.actor == 0 => prefix == "marks/",
+            _ => self.actor != 0 && prefix == "runs/",
         };
+        let is_stale = self.hidden == Hidden::NewManifests && self.actor != 0 && prefix == "points/";
         Box::pin(self.step(
             async move {
-                let found = self.world.store.list(prefix, after).await?;
+                let mut found = self.world.store.list(prefix, after).await?;
+                found.retain(|info| !is_stale || self.world.known.contains(info.key.as_str()));
                 Ok(if is_hidden { Vec::new() } else { found })
             },
             None,

@@ -200,10 +200,10 @@ impl Repository {
         keys: &KeyRefs<'_>,
         now: Timestamp,
     ) -> Result<Initialised, OpenError> {
-        if description_bytes(&objects).await?.is_some() {
+        if description_bytes(&objects).await?.is_some() || hides(&objects, REPO_KEY).await? {
             return Self::look(objects, target, keys).await;
         }
-        if !objects.list(POINTS).await?.is_empty() {
+        if !objects.list(POINTS).await?.is_empty() || hides(&objects, POINTS).await? {
             return Err(OpenError::Orphaned { place: objects.store().describe() });
         }
         let keys_created = keys.create_missing(now)?;
@@ -311,6 +311,12 @@ async fn description(objects: &Objects, public: &PublicKey) -> Result<(Bytes, De
         Some(bytes) => read_description(&bytes, public).map(|description| (bytes, description)),
         None => on_top,
     }
+}
+
+/// Whether delete markers hide anything below `prefix` in a bucket that is to lock: whoever put them there must not have a second
+/// repository made over the first.
+async fn hides(objects: &Objects, prefix: &str) -> Result<bool, ObjectError> {
+    Ok(objects.looks_below() && !objects.list_hidden(prefix).await?.is_empty())
 }
 
 async fn description_bytes(objects: &Objects) -> Result<Option<Bytes>, OpenError> {

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use dualsync_archive_store::contract::{Key, Store as _};
 use dualsync_model::event::{Event, Finding};
-use dualsync_model::job::{CheckTask, Depth, FactsTask, ListTask, LockMode, PruneTask, RestoreTask, Shape, Task};
+use dualsync_model::job::{
+    CheckTask, Depth, FactsTask, InitTask, ListTask, LockMode, PruneTask, RestoreTask, Shape, Task,
+};
 use dualsync_model::outcome::Exit;
 use futures::FutureExt as _;
 
@@ -169,6 +171,21 @@ async fn an_older_version_with_other_bytes_is_no_better() {
     put_junk(&memory, &volume);
     let found = findings(&run(&memory, check(Depth::Objects)).await);
     assert_eq!((found.len(), found[0].kind.as_str()), (1, "truncated"), "{found:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_second_repository_is_made_over_one_that_is_hidden() {
+    let memory = one_night().await;
+    for key in &needed(&memory) {
+        mark(&memory, &key.parse().unwrap());
+    }
+    let init = || Task::Init(InitTask::default());
+    let ended = run(&memory, init()).await;
+    ended.summary();
+    let created = ended.events.iter().any(|event| matches!(event, Event::Repository(found) if found.created));
+    assert!(!created && memory.store.peek(&"repo.json".parse().unwrap()).is_none(), "{:?}", ended.events);
+    memory.store.remove(&"repo.json".parse().unwrap());
+    assert!(run(&memory, init()).await.outcome.is_err(), "there are points, and what opens them is gone");
 }
 
 /// Three nights of which two manifests are hidden, the newest among them.

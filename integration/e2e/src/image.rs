@@ -89,7 +89,8 @@ pub fn image_has_the_tree(image: &Path, tree: &Path, inside: &Path) {
 pub fn rsync_finds_no_difference(from: &Path, to: &Path, exclude: &[&str]) {
     let (from, to) = (format!("{}/", from.display()), format!("{}/", to.display()));
     let mut command = Command::new("rsync");
-    command.args(["-aHAXni", "--devices", "--specials", "--delete", "--checksum"]);
+    // Without a window of -1 whole seconds are compared only.
+    command.args(["-aHAXni", "--modify-window=-1", "--devices", "--specials", "--delete", "--checksum"]);
     command.args(exclude.iter().map(|pattern| format!("--exclude={pattern}")));
     let found = Ran::of(command.args([from, to])).exits(0).stdout;
     assert!(found.is_empty(), "rsync would change:\n{found}");

@@ -110,7 +110,11 @@ fn difference(image: &Path, folder: &Path, restored: &Path) -> String {
     let device = LoopDevice::attach(image);
     let mounted = Mounted::new(device.path(), &folder.join("mnt"), "ro");
     let (from, to) = (format!("{}/", text(mounted.path())), format!("{}/", text(restored)));
-    run("rsync", &["-aHAXni", "--delete", "--checksum", "--no-specials", "--specials", &from, &to])
+    // Without a window of -1 whole seconds are compared only.
+    run(
+        "rsync",
+        &["-aHAXni", "--modify-window=-1", "--delete", "--checksum", "--no-specials", "--specials", &from, &to],
+    )
 }
 
 #[test]

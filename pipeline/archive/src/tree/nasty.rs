@@ -244,7 +244,8 @@ impl Drop for Mounted {
 /// walk with everything it captures, content and holes included.
 pub(crate) fn assert_same(left: &Path, right: &Path) {
     let slashed = |path: &Path| format!("{}/", path.display());
-    let options = ["-aHAXni", "--delete", "--checksum", "--exclude=/deep"];
+    // Without a window of -1 whole seconds are compared only.
+    let options = ["-aHAXni", "--modify-window=-1", "--delete", "--checksum", "--exclude=/deep"];
     let mut argv: Vec<&dyn AsRef<std::ffi::OsStr>> = vec![&"rsync"];
     argv.extend(options.iter().map(|option| option as &dyn AsRef<std::ffi::OsStr>));
     let (from, to) = (slashed(left), slashed(right));

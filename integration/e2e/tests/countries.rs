@@ -59,22 +59,34 @@ fn an_unreachable_country_leaves_the_other_copy() {
     drop(de);
 }
 
-#[test]
-fn a_wrong_secret_and_a_missing_bucket_are_one_clear_sentence() {
-    let Some((site, de, _fr)) = site() else { return };
-    let wrong = de.credentials().replace("aws_secret_access_key = ", "aws_secret_access_key = 00");
-    write_secret(&site.path("de.credentials"), &wrong);
-    let said = site.dualsync(&["check"]);
-    assert_ne!(said.code, 0);
-    let text = said.stdout + &said.stderr;
-    assert!(text.contains("credentials"), "{text}");
-    assert!(!text.contains(&wrong[wrong.len() - 20..wrong.len() - 1]), "the secret is shown: {text}");
+/// `check` and `run` with one side's target spoilt: one clear sentence about it.
+fn check_spoilt(site: &Site, target: &str, words: &[&str], secret: &str) {
+    for (verb, code) in [("check", 1), ("run", 4)] {
+        let said = site.dualsync(&[verb]).exits(code);
+        let text = said.stdout + &said.stderr;
+        let is_it = |line: &str| words.iter().all(|word| line.contains(word));
+        assert!(text.lines().any(is_it), "{target}: {verb}: {words:?} in\n{text}");
+        assert!(!text.contains(secret), "{target}: {verb}: the secret is shown:\n{text}");
+    }
+}
 
-    write_secret(&site.path("de.credentials"), &de.credentials());
+#[test]
+fn a_wrong_secret_and_a_missing_bucket_are_one_clear_sentence_on_either_side() {
+    let Some((site, de, fr)) = site() else { return };
     let config = std::fs::read_to_string(site.config()).unwrap();
-    std::fs::write(site.config(), config.replacen("bucket = \"copies\"", "bucket = \"nowhere\"", 1)).unwrap();
-    let said = site.dualsync(&["check"]);
-    assert_ne!(said.code, 0);
-    let text = said.stdout + &said.stderr;
-    assert!(text.contains("bucket") && text.contains("nowhere"), "{text}");
+    for (target, garage) in [("de", &de), ("fr", &fr)] {
+        let file = site.path(&format!("{target}.credentials"));
+        let wrong = garage.credentials().replace("aws_secret_access_key = ", "aws_secret_access_key = 00");
+        let secret = wrong.trim_end().rsplit(' ').next().unwrap();
+        write_secret(&file, &wrong);
+        check_spoilt(&site, target, &["the access key or its secret"], &secret[2..20]);
+        write_secret(&file, &garage.credentials());
+
+        let place = format!("endpoint = \"{}\"\nregion = \"garage\"\nbucket = \"", garage.endpoint());
+        let other = config.replace(&format!("{place}copies"), &format!("{place}nowhere"));
+        assert_ne!(other, config);
+        std::fs::write(site.config(), other).unwrap();
+        check_spoilt(&site, target, &["bucket", "nowhere"], &secret[2..20]);
+        std::fs::write(site.config(), &config).unwrap();
+    }
 }

@@ -13,10 +13,15 @@ use crate::site::write_secret;
 /// The bucket that every server here has.
 pub const BUCKET: &str = "copies";
 
-/// A running server; it ends when this is dropped.
+/// The file of its settings, in its directory.
+const CONFIG: &str = "garage.toml";
+
+/// A server; it ends when this is dropped.
 pub struct Garage {
-    process: Child,
+    /// `None` while it is stopped.
+    process: Option<Child>,
     directory: PathBuf,
+    clock: Option<ClockFile>,
     s3_port: u16,
     access_key: String,
     secret_key: String,
@@ -41,26 +46,48 @@ impl Garage {
         let access_key = format!("GK{}", random_hex(12));
         let secret_key = random_hex(32);
         let [s3_port, rpc_port] = free_ports();
-        let config = directory.join("garage.toml");
-        write_secret(&config, &configuration(directory, s3_port, rpc_port));
+        write_secret(&directory.join(CONFIG), &configuration(directory, s3_port, rpc_port));
+        let (directory, clock) = (directory.to_owned(), clock.cloned());
+        let mut garage = Self { process: None, directory, clock, s3_port, access_key, secret_key };
+        garage.resume();
+        garage
+    }
+
+    /// Starts it again after [`Garage::stop`], with what it holds, at the same place; one that runs goes on.
+    ///
+    /// # Panics
+    /// As [`Garage::start`].
+    pub fn resume(&mut self) {
+        if self.process.is_some() {
+            return;
+        }
         let mut command = Command::new("garage");
         command
             .arg("--config")
-            .arg(&config)
+            .arg(self.directory.join(CONFIG))
             .args(["server", "--single-node", "--default-bucket"])
-            .env("GARAGE_DEFAULT_ACCESS_KEY", &access_key)
-            .env("GARAGE_DEFAULT_SECRET_KEY", &secret_key)
+            .env("GARAGE_DEFAULT_ACCESS_KEY", &self.access_key)
+            .env("GARAGE_DEFAULT_SECRET_KEY", &self.secret_key)
             .env("GARAGE_DEFAULT_BUCKET", BUCKET)
             .env("RUST_LOG", "garage=info,garage_api_common=info")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
-        if let Some(clock) = clock {
+        if let Some(clock) = &self.clock {
             clock.hold(&mut command);
         }
         let mut process = command.spawn().expect("cannot start garage");
-        wait_until_it_listens(&mut process, directory);
-        Self { process, directory: directory.to_owned(), s3_port, access_key, secret_key }
+        wait_until_it_listens(&mut process, &self.directory);
+        self.process = Some(process);
+    }
+
+    /// Stops it, as a power cut would: nobody listens at its port, and what it answered for stays.
+    pub fn stop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            let _ = process.kill();
+            let _ = process.wait();
+            ClockFile::clear_after(process.id());
+        }
     }
 
     /// The S3 endpoint.
@@ -86,9 +113,7 @@ impl Garage {
 
 impl Drop for Garage {
     fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-        ClockFile::clear_after(self.process.id());
+        self.stop();
     }
 }
 

@@ -31,6 +31,8 @@ pub mod site;
 
 pub mod calendar;
 
+pub mod weather;
+
 pub mod kept;
 
 pub mod qr;

@@ -1,75 +1,51 @@
-//! Simulated nights: the real programs under a clock that this file holds, compared with [`Calendar`] each morning.
+//! Simulated nights: the real programs under a clock that the test holds, compared with [`Calendar`] each morning.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::PathBuf;
-use std::process::Command;
 
 use dualsync_model::time::{Date, Timestamp};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::calendar::{Calendar, SIDES};
+use crate::clockfile::ClockFile;
+use crate::kept;
 use crate::programs::Ran;
 use crate::site::{Site, Source};
 use crate::tree;
+use crate::weather::Weather;
 
 /// The hour of the nightly run (in Athens three or four), of the prune and of the look at everything, in UTC.
 const RUN_S: i64 = 3600 + 600;
 const PRUNE_S: i64 = 2 * 3600;
 const LOOK_S: i64 = 6 * 3600;
 
-/// A clock for programs: gives the command that runs one of them at a moment.
-pub type Clock<'a> = Box<dyn Fn(&Command, Timestamp) -> Command + 'a>;
+/// The targets of the two sides, block first.
+const TARGETS: [&str; 2] = ["de", "fr"];
 
-/// The programs under `faketime`, with a wall clock that stands still.
-pub fn standing(command: &Command, at: Timestamp) -> Command {
-    let mut faked = Command::new("faketime");
-    let at = at.to_string().replace('T', " ").replace('Z', "");
-    faked.arg("-f").arg(at).arg(command.get_program()).args(command.get_args());
-    for (name, value) in command.get_envs() {
-        faked.env(name, value.unwrap_or_default());
-    }
-    faked.env("TZ", "UTC").env("FAKETIME_DONT_FAKE_MONOTONIC", "1").env("DONT_FAKE_MONOTONIC", "1");
-    faked
-}
+/// How every command ends that asked a store which cannot be reached.
+const AWAY: i32 = 1;
 
 /// The nights of one site.
 pub struct Nights<'a> {
     site: &'a Site,
     source: Source,
-    clock: Clock<'a>,
+    clock: &'a ClockFile,
+    weather: Weather<'a>,
     calendar: Calendar,
     /// The UTC day of the next night.
     day: Date,
-    random: Random,
-    /// For how many nights from now each side cannot be reached.
-    away: [u32; 2],
-    outages: bool,
+    number: u32,
+    /// How many nights in a row both sides could be reached.
     quiet: u32,
 }
 
-/// Numbers that are the same each time (xorshift64*).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % bound
-    }
-}
-
 impl<'a> Nights<'a> {
-    /// Nights of a site whose two targets are the folders `de` and `fr`, or servers when `outages` is false.
+    /// Nights of a site whose targets are as its configuration says, from the day `first` on.
     ///
     /// # Panics
     /// When the repositories cannot be made.
-    pub fn new(site: &'a Site, source: Source, clock: Clock<'a>, first: Date, seed: u64, outages: bool) -> Self {
-        let day = first;
-        let random = Random(seed | 1);
-        let nights =
-            Self { site, source, clock, calendar: Calendar::default(), day, random, away: [0, 0], outages, quiet: 0 };
+    pub fn new(site: &'a Site, source: Source, clock: &'a ClockFile, weather: Weather<'a>, first: Date) -> Self {
+        let calendar = Calendar::default();
+        let nights = Self { site, source, clock, weather, calendar, day: first, number: 0, quiet: 0 };
         let sheet = site.path("sheet.txt");
         let _ = nights.at(0, &["init", "--sheet", sheet.to_str().expect("UTF-8")]).exits(0);
         nights
@@ -77,72 +53,75 @@ impl<'a> Nights<'a> {
 
     /// Runs `dualsync ARGUMENTS` so many seconds after midnight of the day.
     fn at(&self, second: i64, arguments: &[&str]) -> Ran {
-        let command = self.site.command(arguments);
-        Ran::of(&mut (self.clock)(&command, self.day.midnight_utc().plus_seconds(second)))
+        let at = self.day.midnight_utc().plus_seconds(second);
+        Ran::of(&mut self.clock.at(&self.site.command(arguments), at))
     }
 
     /// One night and its morning: run, prune, verify, and a comparison with the calendar.
     ///
     /// # Panics
     /// When something is not as the calendar says.
-    pub fn night(&mut self, number: u32) {
-        let date = self.day.plus_days(-1);
-        let there = self.weather(number);
+    pub fn night(&mut self) {
+        // The first nights have fair weather, so that there is something to lose.
+        let there = if self.number > 2 { self.weather.night() } else { [true, true] };
+        self.night_of(there);
+    }
+
+    /// A night on which both sides can be reached.
+    ///
+    /// # Panics
+    /// As [`Nights::night`].
+    pub fn fair_night(&mut self) {
+        self.weather.clear_up();
+        self.night_of([true, true]);
+    }
+
+    fn night_of(&mut self, there: [bool; 2]) {
+        let (number, date) = (self.number, self.day.plus_days(-1));
         tree::change_tiny_source(&self.source, number);
         let run = self.at(RUN_S, &["run", "--json"]);
         let expected = match there {
-            [true, true] => vec![0],
-            [false, false] => vec![1, 10],
-            _ => vec![4],
+            [true, true] => 0,
+            [false, false] => AWAY,
+            _ => 4,
         };
-        assert!(expected.contains(&run.code), "night {number}: {}\n{}\n{}", run.code, run.stdout, run.stderr);
-        // Quiet nights ask nobody for anything.
+        let run = run.exits(expected);
+        // Quiet nights ask nobody for anything; after an outage so much leaves at once that it is asked for.
         let warned = run.stderr.lines().find(|line| line.contains("nothing is marked"));
-        assert!(warned.is_none() || self.outages, "night {number}: {warned:?}");
+        assert!(warned.is_none() || there != [true, true] || self.quiet < 8, "night {number}: {warned:?}");
         self.calendar.night(date, there);
-        let prune = self.at(PRUNE_S, &["prune", "--yes", "--json"]);
-        if there == [true, true] {
-            let summary = prune.exits(0).summary();
-            for target in summary["targets"].as_array().unwrap() {
-                assert_eq!(target["state"], "done", "night {number}: {summary}");
-            }
-        }
         self.quiet = if there == [true, true] { self.quiet + 1 } else { 0 };
-        self.look(number, date, there);
+        self.prune(there);
+        self.look(date, there);
         self.day = self.day.plus_days(1);
+        self.number += 1;
     }
 
-    /// Which sides can be reached tonight. An outage is a folder that is not there.
-    fn weather(&mut self, number: u32) -> [bool; 2] {
-        for side in 0..2 {
-            if self.away[side] == 0 && self.outages && number > 2 && self.random.below(14) == 0 {
-                let long = self.random.below(5) == 0;
-                let nights = if long { 8 + self.random.below(8) } else { 1 + self.random.below(3) };
-                self.away[side] = u32::try_from(nights).unwrap();
-            }
+    /// Where a side cannot be reached nothing is asked of it, and the other one lets no copy go.
+    fn prune(&self, there: [bool; 2]) -> Value {
+        let number = self.number;
+        let all = there == [true, true];
+        let prune = self.at(PRUNE_S, &["prune", "--yes", "--json"]).exits(if all { 0 } else { AWAY });
+        let summary = prune.summary();
+        for (side, name) in TARGETS.into_iter().enumerate() {
+            let target = summary["targets"].as_array().unwrap().iter().find(|target| target["target"] == name).unwrap();
+            let state = if there[side] { "done" } else { "failed" };
+            assert_eq!(target["state"], state, "night {number}: {summary}");
+            let gone = target["copies"].as_array().unwrap().iter().filter(|copy| copy["action"] == "deleted").count();
+            assert!(all || gone == 0, "night {number}: {summary}");
+            assert!(there[side] || prune.stderr.contains(name), "night {number}: {}", prune.stderr);
         }
-        let there = self.away.map(|nights| nights == 0);
-        for (side, name) in ["de", "fr"].into_iter().enumerate().filter(|_| self.outages) {
-            self.away[side] = self.away[side].saturating_sub(1);
-            let (here, gone): (PathBuf, PathBuf) = (self.site.path(name), self.site.path(&format!("{name}.away")));
-            match (there[side], gone.exists()) {
-                (true, true) => fs::rename(gone, here).unwrap(),
-                (false, false) => fs::rename(here, gone).unwrap(),
-                _ => {}
-            }
-        }
-        there
+        summary
     }
 
     /// The morning: what both stores hold, how the contract stands, whether everything is there and right.
-    fn look(&self, number: u32, due: Date, there: [bool; 2]) {
-        let listed = self.at(LOOK_S, &["list", "--json"]);
-        let points: Value = serde_json::from_str(&listed.stdout).unwrap_or_else(|_| panic!("{}", listed.stderr));
+    fn look(&self, due: Date, there: [bool; 2]) {
+        let number = self.number;
+        let all = there == [true, true];
+        let listed = self.at(LOOK_S, &["list", "--json"]).exits(if all { 0 } else { AWAY });
+        let points = listed.json();
         for side in (0..2).filter(|side| there[*side]) {
-            self.check_held(number, side, due, &points);
-        }
-        if there != [true, true] {
-            return;
+            self.check_held(side, due, &points);
         }
         let scope: &[&str] = match number % 20 {
             0 => &["verify", "--latest", "--full", "--json"],
@@ -150,24 +129,41 @@ impl<'a> Nights<'a> {
             n if n % 4 == 1 => &["verify", "--all", "--presence", "--json"],
             _ => &["verify", "--latest", "--presence", "--json"],
         };
+        let is_latest = scope.contains(&"--latest");
         let verified = self.at(LOOK_S, scope);
         let summary = verified.summary();
-        assert_eq!(summary["findings"], serde_json::json!([]), "night {number}: {summary}\n{}", verified.stderr);
-        assert_eq!(summary["differences"], serde_json::json!([]), "night {number}: {summary}");
-        assert!(!verified.stderr.contains("warning"), "night {number}: {}", verified.stderr);
-        self.check_contract(number, due, &summary);
-        if number % 10 == 5 {
-            let _ = self.at(LOOK_S, &["verify", "--evidence"]).exits(0);
+        assert_eq!(summary["findings"], json!([]), "night {number}: {summary}\n{}", verified.stderr);
+        assert_eq!(summary["differences"], json!([]), "night {number}: {summary}");
+        let is_red = self.check_contract(due, there, &summary);
+        let lacks_a_copy = points.as_array().unwrap().iter().any(|point| {
+            SIDES
+                .iter()
+                .any(|side| !["available", "deleting"].contains(&point["copies"][side]["state"].as_str().unwrap()))
+        });
+        let code = match (all, is_latest) {
+            (false, _) => AWAY,
+            (true, false) if lacks_a_copy => 21,
+            _ if is_red => 22,
+            _ => 0,
+        };
+        let verified = verified.exits(code);
+        for (_, name) in TARGETS.into_iter().enumerate().filter(|(side, _)| !there[*side]) {
+            assert!(verified.stderr.contains("not every target answered"), "night {number}: {}", verified.stderr);
+            assert!(verified.stderr.contains(&format!("{name}: its reports could not be read")), "night {number}");
         }
-        if scope.contains(&"--latest") {
+        assert!(!all || !verified.stderr.contains("warning"), "night {number}: {}", verified.stderr);
+        if all && is_latest {
             let verdict = summary["verdict"].as_str().unwrap();
             assert!(["agree", "explained"].contains(&verdict), "night {number}: {summary}");
+        }
+        if number % 10 == 5 {
+            let _ = self.at(LOOK_S, &["verify", "--evidence"]).exits(if all { 0 } else { AWAY });
         }
     }
 
     /// Every date that must be there is, whole; anything else is on its way out.
-    fn check_held(&self, number: u32, side: usize, due: Date, points: &Value) {
-        let name = SIDES[side];
+    fn check_held(&self, side: usize, due: Date, points: &Value) {
+        let (number, name) = (self.number, SIDES[side]);
         let mut held: BTreeMap<Date, &Value> = BTreeMap::new();
         for point in points.as_array().unwrap() {
             let copy = &point["copies"][name];
@@ -190,7 +186,11 @@ impl<'a> Nights<'a> {
         }
     }
 
-    fn check_contract(&self, number: u32, due: Date, summary: &Value) {
+    /// Each date of the contract stands as on the calendar, with its reason; of a side that cannot be reached nobody knows.
+    /// Whether one is red.
+    fn check_contract(&self, due: Date, there: [bool; 2], summary: &Value) -> bool {
+        let number = self.number;
+        let mut is_red = false;
         for (side, name) in SIDES.into_iter().enumerate() {
             let rows = summary["contract"].as_array().unwrap().iter().filter(|row| row["mechanism"] == name);
             let found: BTreeMap<Date, (String, String)> = rows
@@ -199,11 +199,17 @@ impl<'a> Nights<'a> {
                     (text("date").parse().unwrap(), (text("state"), text("reason")))
                 })
                 .collect();
-            let expected = self.calendar.contract(side, due);
-            let expected: BTreeMap<_, _> =
-                expected.into_iter().map(|(date, (state, reason))| (date, (state.to_owned(), reason))).collect();
+            let unknown = format!("not known: {} did not answer", TARGETS[side]);
+            let expected = |(date, (state, reason)): (Date, (&str, String))| match state {
+                "before_start" => (date, (state.to_owned(), reason)),
+                _ if !there[side] => (date, ("red".to_owned(), unknown.clone())),
+                _ => (date, (state.to_owned(), reason)),
+            };
+            let expected: BTreeMap<_, _> = self.calendar.contract(side, due).into_iter().map(expected).collect();
             assert_eq!(found, expected, "night {number}: the contract of the {name} side");
+            is_red |= found.values().any(|(state, _)| state == "red");
         }
+        is_red
     }
 
     /// Every stored byte of every point against its digest, and the whole chain of reports.
@@ -212,13 +218,64 @@ impl<'a> Nights<'a> {
     /// When something is damaged or missing.
     pub fn everything_is_whole(&self) {
         let verified = self.at(LOOK_S, &["verify", "--all", "--objects", "--json"]);
-        assert_eq!(verified.summary()["findings"], serde_json::json!([]), "{}{}", verified.stdout, verified.stderr);
-        let _ = self.at(LOOK_S, &["verify", "--evidence"]).exits(0);
+        assert_eq!(verified.summary()["findings"], json!([]), "{}{}", verified.stdout, verified.stderr);
+        assert!(!verified.stderr.contains("warning"), "{}", verified.stderr);
+        let said = self.at(LOOK_S, &["verify", "--evidence"]).exits(0).stdout;
+        let reports = self.reports();
+        for target in TARGETS {
+            let whole = format!("{target}: {reports} reports, the newest is {reports}: each one proved");
+            assert!(said.contains(&whole), "{whole}: {said}");
+        }
     }
 
-    /// The names of all objects of a folder target.
-    pub fn objects(&self, target: &str) -> Vec<String> {
-        let listed = Ran::of(Command::new("find").arg(self.site.path(target)).args(["-type", "f", "-printf", "%P\n"]));
-        listed.stdout.lines().map(str::to_owned).collect()
+    /// After some days with nothing but a prune, both folders hold what the kept points need and nothing else.
+    ///
+    /// # Panics
+    /// When something else is there.
+    pub fn nothing_else_is_kept(&mut self) {
+        // What left the contract last has its grace, what only it needed another one, what was sparse then a third.
+        for _ in 0..4 {
+            self.prune([true, true]);
+            self.day = self.day.plus_days(1);
+        }
+        let summary = self.prune([true, true]);
+        for target in summary["targets"].as_array().unwrap() {
+            for count in ["deleted_objects", "marked_objects", "waiting_objects"] {
+                assert_eq!(target[count], 0, "{summary}");
+            }
+        }
+        let points = self.at(LOOK_S, &["list", "--json"]).exits(0).json();
+        let of_block = points.as_array().unwrap().iter().map(|point| &point["copies"]["block"]);
+        let of_block: Vec<_> = of_block.filter(|copy| copy["state"] == "available").collect();
+        let [de, fr] = TARGETS.map(|target| self.site.path(target));
+        kept::block_holds_no_more_than_its_points_need(&de, &of_block);
+        kept::archive_holds_what_its_points_need(&fr);
+        for (folder, files_of_report) in [(de, 4), (fr, 5)] {
+            kept::the_rest_is_evidence_and_a_month_of_traces(&folder, files_of_report, self.reports());
+        }
     }
+
+    /// Of so many nights each side missed some, and not most.
+    ///
+    /// # Panics
+    /// When not.
+    pub fn each_side_was_away(&self) {
+        self.weather.was_mixed(self.number);
+    }
+
+    /// How many reports this host made.
+    fn reports(&self) -> u64 {
+        std::fs::read_dir(self.site.path("state/reports")).unwrap().filter(is_number).count() as u64
+    }
+
+    /// What each folder target holds, by kind.
+    pub fn holds(&self) -> String {
+        let told = |target| format!("{target} {:?}", kept::kinds(&kept::objects(&self.site.path(target))));
+        TARGETS.map(told).join(", ")
+    }
+}
+
+fn is_number(entry: &std::io::Result<std::fs::DirEntry>) -> bool {
+    let name = entry.as_ref().unwrap().file_name();
+    name.to_str().is_some_and(|name| name.parse::<u64>().is_ok())
 }

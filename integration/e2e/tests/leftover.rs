@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
 
+use dualsync_e2e::clockfile::ClockFile;
 use dualsync_e2e::image::text;
 use dualsync_e2e::needs;
-use dualsync_e2e::nights::standing;
 use dualsync_e2e::programs::Ran;
 use dualsync_e2e::site::{Site, Source};
 use dualsync_e2e::tree;
@@ -30,7 +30,8 @@ fn site() -> Site {
 }
 
 fn at(site: &Site, time: &str, arguments: &[&str]) -> Ran {
-    Ran::of(&mut standing(&site.command(arguments), time.parse().unwrap()))
+    let time = time.parse().unwrap();
+    Ran::of(&mut ClockFile::new(&site.path("clock"), time).at(&site.command(arguments), time))
 }
 
 /// Every object of both stores.

@@ -10,12 +10,14 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use dualsync_e2e::garage::Garage;
-use dualsync_e2e::image::{Mounted, text};
+use dualsync_e2e::image::{Mounted, sh, text};
 use dualsync_e2e::site::{Site, Source};
 use dualsync_e2e::tree::random_bytes;
 
 const LIMIT_KIB: u64 = 256 << 10;
 const FILES: usize = 300_000;
+/// So many of them lie in one directory.
+const IN_ONE: usize = 100_000;
 
 fn main() -> ExitCode {
     let site = Site::new();
@@ -47,12 +49,20 @@ fn main() -> ExitCode {
         let to = site.path(to);
         let _ = site.dualsync(&["restore", "web@latest", "--from", from, "--to", text(&to), "--yes"]).exits(0);
     }
+    let directory = |tree: &Path| fs::read_dir(tree.join("many")).unwrap().count();
+    assert_eq!(directory(&site.path("restored")), IN_ONE);
+    sh("diff", &["--recursive", "--exclude=lost+found", text(&mounted.tree), text(&site.path("restored"))]);
     report(&fs::read_to_string(log).unwrap())
 }
 
-/// 300,000 small files in directories of 1,000, and 1 GiB that does not compress.
+/// 300,000 small files, a third in one directory and the others in directories of 1,000, and 1 GiB that does not
+/// compress.
 fn fill(tree: &Path) {
-    for directory in 0..FILES / 1000 {
+    fs::create_dir(tree.join("many")).unwrap();
+    for file in 0..IN_ONE {
+        fs::write(tree.join(format!("many/entry-{file:06}")), format!("{file}\n")).unwrap();
+    }
+    for directory in 0..(FILES - IN_ONE) / 1000 {
         let inside = tree.join(format!("d{directory:03}"));
         fs::create_dir(&inside).unwrap();
         for file in 0..1000 {

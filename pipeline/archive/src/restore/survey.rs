@@ -184,7 +184,9 @@ impl<'a> Survey<'a> {
             }
             return Ok(());
         }
-        let is_stored = entry.at.is_some() || entry.parts > 0 || entry.meta.data().is_empty();
+        // Without a digest nothing was read: a file that vanished is not an empty one.
+        let is_empty = entry.meta.data().is_empty() && entry.sha256.is_some();
+        let is_stored = entry.at.is_some() || entry.parts > 0 || is_empty;
         if !is_stored {
             let (code, problem) = match &entry.state {
                 State::Unreadable { problem } => ("unreadable", problem.as_str()),

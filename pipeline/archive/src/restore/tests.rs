@@ -480,13 +480,14 @@ async fn what_the_writer_could_not_read_is_said_again() {
     let problem = "cannot be read at byte 0".to_owned();
     sample.entry("lost", meta(EntryKind::File, 9)).state = State::Unreadable { problem };
     sample.file("moved", b"half").state = State::Changed { problem: "shrank".into() };
+    sample.entry("vanished", meta(EntryKind::File, 0)).state = State::Changed { problem: "vanished".into() };
     sample.entry("socket", meta(EntryKind::Socket, 0));
     let made = sample.finish();
     let (_folder, to) = target();
     let ran = run(&made, &task(&made, &to)).await;
-    assert_eq!((ran.summary().exit_code, ran.summary().incomplete), (3, 1));
+    assert_eq!((ran.summary().exit_code, ran.summary().incomplete), (3, 2));
     let codes: Vec<_> = ran.warnings().iter().map(|warning| warning.code.as_str()).collect();
-    assert_eq!(codes, ["unreadable", "changed"]);
+    assert_eq!(codes, ["unreadable", "changed", "changed"]);
     assert_eq!(names(&to), ["a", "moved"]);
 }
 

@@ -32,6 +32,23 @@ impl Write for Sink {
     }
 }
 
+/// Hears each line, which comes in one piece, and keeps it.
+struct Ears<F> {
+    sink: Sink,
+    hear: F,
+}
+
+impl<F: FnMut(&str) + Send> Write for Ears<F> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        (self.hear)(&String::from_utf8_lossy(bytes));
+        self.sink.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.sink.flush()
+    }
+}
+
 impl Sink {
     /// What was printed.
     pub fn events(&self) -> Vec<Event> {
@@ -271,8 +288,18 @@ fn collect(root: &Path, folder: &Path, keys: &mut Vec<String>) {
 
 /// Runs a job on a store of the test's choice.
 pub async fn run_on(job: &Job, store: Arc<dyn Store>, input: &'static str) -> Ended {
+    run_heard(job, store, input, |_| ()).await
+}
+
+/// The same; `hear` is called with each line before the program goes on.
+pub async fn run_heard(
+    job: &Job,
+    store: Arc<dyn Store>,
+    input: &'static str,
+    hear: impl FnMut(&str) + Send + 'static,
+) -> Ended {
     let sink = Sink::default();
-    let events = Events::new(sink.clone());
+    let events = Events::new(Ears { sink: sink.clone(), hear });
     let keys = KeyRefs::of(&job.keys).unwrap();
     let outcome = work_on(job, &keys, store, Input::new(input.as_bytes()), &events).await;
     Ended { outcome, events: sink.events() }

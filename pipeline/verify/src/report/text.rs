@@ -198,7 +198,7 @@ fn write_copy(out: &mut String, side: Side, copy: &CopyReport) -> fmt::Result {
     }
     match &read.end {
         End::Complete => writeln!(out),
-        End::Absent => writeln!(out, "; there is no copy"),
+        End::Absent => writeln!(out, "; no copy was seen there"),
         End::Failed { code, message, exit_code } => writeln!(out, "; it failed ({exit_code}, {code}): {message}"),
         End::Broken { problem } => writeln!(out, "; it was not heard to the end: {problem}"),
     }

@@ -157,7 +157,7 @@ fn write_copies(page: &mut Page, point: &PointReport) {
         };
         let (grade, words) = match &read.end {
             End::Complete => (Grade::Green, "to the end".to_owned()),
-            End::Absent => (Grade::Red, "there is no copy".to_owned()),
+            End::Absent => (Grade::Red, "no copy was seen there".to_owned()),
             End::Failed { message, .. } => (Grade::Red, format!("it failed: {message}")),
             End::Broken { problem } => (Grade::Red, format!("not to the end: {problem}")),
         };

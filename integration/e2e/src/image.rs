@@ -53,8 +53,11 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        // A failing test may leave it frozen: thaw first, or the unmount waits for ever.
-        let _ = Command::new("fsfreeze").arg("--unfreeze").arg(&self.tree).stderr(std::process::Stdio::null()).status();
+        // A failing test may leave it frozen: thaw first, or the unmount waits for ever. And a private mount namespace of
+        // another test may hold it, too: then unmounting writes nothing, and freezing it once does.
+        for step in ["--freeze", "--unfreeze"] {
+            let _ = Command::new("fsfreeze").arg(step).arg(&self.tree).stderr(std::process::Stdio::null()).status();
+        }
         let _ = Command::new("umount").arg(&self.tree).status();
         let _ = Command::new("losetup").arg("--detach").arg(&self.device).status();
     }

@@ -194,7 +194,10 @@ fn directories(source: &SourceSettings, block: &Path, archive: &Path) -> Row {
             Light::Warn,
             "both targets lie on one file system: one disk holds both copies",
         ),
-        _ => Row::new(subject, "shared disk", Light::Ok, "the two targets lie on different file systems"),
+        (Some(_), Some(_)) => {
+            Row::new(subject, "shared disk", Light::Ok, "the two targets lie on different file systems")
+        }
+        _ => Row::new(subject, "shared disk", Light::Warn, "not known while a target's folder is not there"),
     }
 }
 

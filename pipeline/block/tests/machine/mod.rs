@@ -97,6 +97,11 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
+        // A private mount namespace that another test just made holds the file system, too: then unmounting here writes nothing.
+        // Frozen once, everything is in the image, the log is empty, and nobody writes any more.
+        for step in ["--freeze", "--unfreeze"] {
+            let _ = Command::new("fsfreeze").arg(step).arg(&self.0).stderr(Stdio::null()).status();
+        }
         // A program that another test just started may hold a descriptor until it is executed. Only a
         // real unmount has written everything to the image when it returns: a lazy one is the last resort.
         let unmounted = || Command::new("umount").arg(&self.0).stderr(Stdio::null()).status();

@@ -14,7 +14,8 @@ fn a_run_on_a_terminal_shows_two_bars_at_once() {
         return;
     }
     let site = Site::new();
-    let source = tree::small_source(&site, "");
+    // Three MiB at one a second: both programs are at work for long enough to be drawn side by side.
+    let source = tree::small_source(&site, "bandwidth = \"1MiB/s\"\n");
     site.configure(&source);
     let _ = site.dualsync(&["init", "--sheet", text(&site.path("sheet.txt"))]).exits(0);
     let run = format!("stty cols 200; exec {} run", text(&site.programs.path("dualsync")));

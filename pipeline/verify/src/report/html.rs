@@ -90,6 +90,10 @@ fn write_guide(page: &mut Page) {
         " <strong>stands in</strong>: the date itself was missed; the copy named beside it, an earlier day of the same \
          month, is kept in its place</li>\n<li>",
     );
+    page.sign(Grade::Amber).raw(
+        " <strong>there</strong>: the copy is kept, and was not read back whole for longer than a round of reading takes\
+         </li>\n<li>",
+    );
     page.sign(Grade::Red).raw(" <strong>missing</strong>: that date cannot be restored from that country</li>\n<li>");
     page.raw("<span class=\"sign none\" aria-hidden=\"true\">\u{2013}</span> <strong>not asked for</strong>: the date lies before the first copy ever made</li>\n</ul>\n</section>\n");
 }

@@ -12,7 +12,7 @@ mod pass;
 pub(crate) mod run;
 mod stock;
 mod uses;
-mod worker;
+pub mod worker;
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;

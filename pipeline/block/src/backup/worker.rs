@@ -309,7 +309,7 @@ impl<'a> Worker<'a> {
 }
 
 /// Whether every byte is zero; ends at the first part that is not.
-fn is_zero(bytes: &[u8]) -> bool {
+pub fn is_zero(bytes: &[u8]) -> bool {
     bytes.chunks(4096).all(|part| part.iter().fold(0, |seen, byte| seen | byte) == 0)
 }
 

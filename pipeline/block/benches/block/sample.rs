@@ -1,0 +1,90 @@
+//! What is measured on: bytes that lie on every machine this is built on, and the two extremes.
+
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use dualsync_block::format::BLOCK_BYTES_DEFAULT;
+
+/// Bytes of a sample: more than a core has cache for.
+pub const SAMPLE_BYTES: usize = 8 << 20;
+/// Bytes of a block, as a new repository has them.
+pub const BLOCK_BYTES: usize = BLOCK_BYTES_DEFAULT as usize;
+/// No file is more of a sample than this.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// Some bytes and what they are.
+pub struct Sample {
+    /// What they are.
+    pub name: &'static str,
+    /// The bytes, [`SAMPLE_BYTES`] of them.
+    pub bytes: Vec<u8>,
+}
+
+/// Shared libraries, text, noise and zeros, in this order.
+pub fn all() -> [Sample; 4] {
+    [
+        Sample { name: "libraries", bytes: libraries() },
+        Sample { name: "text", bytes: text() },
+        Sample { name: "noise", bytes: noise() },
+        Sample { name: "zeros", bytes: vec![0; SAMPLE_BYTES] },
+    ]
+}
+
+fn libraries() -> Vec<u8> {
+    let folder = PathBuf::from(format!("/usr/lib/{}-linux-gnu", std::env::consts::ARCH));
+    let mut files = Vec::new();
+    find(&folder, 0, &|path| path.file_name().is_some_and(|name| name.to_string_lossy().contains(".so.")), &mut files);
+    fill(&files, "shared libraries", &folder)
+}
+
+fn text() -> Vec<u8> {
+    let folder = Path::new("/usr/share");
+    let is_text = |path: &Path| {
+        path.extension()
+            .is_some_and(|extension| ["html", "pm", "pod", "txt", "xml"].iter().any(|one| extension == *one))
+    };
+    let mut files = Vec::new();
+    find(folder, 4, &is_text, &mut files);
+    fill(&files, "text", folder)
+}
+
+/// Bytes that nothing shrinks, the same on every machine.
+fn noise() -> Vec<u8> {
+    let mut bytes = vec![0; SAMPLE_BYTES];
+    blake3::Hasher::new().finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+/// Regular files, links not followed, in the order of their paths.
+fn find(folder: &Path, depth: usize, wanted: &dyn Fn(&Path) -> bool, found: &mut Vec<PathBuf>) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    let mut entries: Vec<_> = entries.flatten().collect();
+    entries.sort_by_key(fs::DirEntry::path);
+    for entry in entries {
+        let (path, kind) = (entry.path(), entry.file_type());
+        if kind.as_ref().is_ok_and(fs::FileType::is_dir) && depth > 0 {
+            find(&path, depth - 1, wanted, found);
+        } else if kind.is_ok_and(|kind| kind.is_file()) && wanted(&path) {
+            found.push(path);
+        }
+    }
+}
+
+fn fill(files: &[PathBuf], what: &str, folder: &Path) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(SAMPLE_BYTES);
+    for path in files {
+        let room = (SAMPLE_BYTES - bytes.len()) as u64;
+        if let Ok(file) = File::open(path) {
+            // What cannot be read is not part of the sample.
+            let _ = file.take(room.min(FILE_BYTES_MAX)).read_to_end(&mut bytes);
+        }
+    }
+    assert!(
+        bytes.len() == SAMPLE_BYTES,
+        "{} of {SAMPLE_BYTES} bytes of {what} below {}: install more, for instance build-essential",
+        bytes.len(),
+        folder.display()
+    );
+    bytes
+}

@@ -99,6 +99,14 @@ impl Store for BudgetedStore {
         })
     }
 
+    fn beginning<'a>(&'a self, key: &'a Key, len: u64) -> Reply<'a, (Bytes, u64)> {
+        Box::pin(async move {
+            let (body, size) = self.behind.beginning(key, len).await?;
+            self.draw(body.len()).await;
+            Ok((body, size))
+        })
+    }
+
     fn head<'a>(&'a self, key: &'a Key) -> Reply<'a, Option<ObjectInfo>> {
         self.behind.head(key)
     }

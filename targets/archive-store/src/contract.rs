@@ -224,6 +224,18 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// requested for a `len` of 0. Repeatable.
     fn get_range<'a>(&'a self, key: &'a Key, offset: u64, len: u64) -> Reply<'a, Bytes>;
 
+    /// Reads the first `len` bytes, or all where the object has fewer, and tells how long it is.
+    ///
+    /// One request where the store tells the length with what it reads, as S3 does, and the object has `len` bytes. Errors
+    /// as of [`Store::get`]. Repeatable.
+    fn beginning<'a>(&'a self, key: &'a Key, len: u64) -> Reply<'a, (Bytes, u64)> {
+        Box::pin(async move {
+            let none = || StoreError::new(ErrorKind::NotFound, Operation::Get, self.describe(), key.as_str());
+            let size = self.head(key).await?.ok_or_else(none)?.size;
+            Ok((self.get_range(key, 0, len.min(size)).await?, size))
+        })
+    }
+
     /// Asks about an object; `None`: there is none. Repeatable.
     fn head<'a>(&'a self, key: &'a Key) -> Reply<'a, Option<ObjectInfo>>;
 

@@ -10,6 +10,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -119,6 +120,18 @@ impl DirectoryStore {
             return Err(failure(ErrorKind::TooLarge));
         }
         let read = self.files.read(&self.below_prefix(key.as_str())).await;
+        read.map(|buffer| buffer.to_bytes()).map_err(self.dal_failure(Operation::Get, key.as_str()))
+    }
+
+    /// The length of an object that is read in part.
+    async fn size(&self, key: &Key) -> Result<u64, StoreError> {
+        self.tally.count(Operation::Get);
+        let none = || self.failure(ErrorKind::NotFound, Operation::Get, key.as_str());
+        Ok(self.stat(key).await?.ok_or_else(none)?.size)
+    }
+
+    async fn read_part(&self, key: &Key, range: Range<u64>) -> Result<Bytes, StoreError> {
+        let read = self.files.read_with(&self.below_prefix(key.as_str())).range(range).await;
         read.map(|buffer| buffer.to_bytes()).map_err(self.dal_failure(Operation::Get, key.as_str()))
     }
 
@@ -245,14 +258,18 @@ impl Store for DirectoryStore {
             if len == 0 {
                 return Ok(Bytes::new());
             }
-            self.tally.count(Operation::Get);
-            let failure = |kind| self.failure(kind, Operation::Get, key.as_str());
             // Asked before memory is set aside: the length may come from a damaged catalog.
-            let info = self.stat(key).await?.ok_or_else(|| failure(ErrorKind::NotFound))?;
-            let end = offset.checked_add(len).filter(|end| *end <= info.size);
-            let end = end.ok_or_else(|| failure(ErrorKind::Truncated))?;
-            let read = self.files.read_with(&self.below_prefix(key.as_str())).range(offset..end).await;
-            read.map(|buffer| buffer.to_bytes()).map_err(self.dal_failure(Operation::Get, key.as_str()))
+            let size = self.size(key).await?;
+            let end = offset.checked_add(len).filter(|end| *end <= size);
+            let end = end.ok_or_else(|| self.failure(ErrorKind::Truncated, Operation::Get, key.as_str()))?;
+            self.read_part(key, offset..end).await
+        })
+    }
+
+    fn beginning<'a>(&'a self, key: &'a Key, len: u64) -> Reply<'a, (Bytes, u64)> {
+        Box::pin(async move {
+            let size = self.size(key).await?;
+            Ok((self.read_part(key, 0..len.min(size)).await?, size))
         })
     }
 

@@ -145,6 +145,16 @@ impl Spoil for Option<ObjectInfo> {}
 impl Spoil for Option<Lock> {}
 impl Spoil for Vec<ObjectInfo> {}
 
+impl Spoil for (Bytes, u64) {
+    fn cut_off(self, len: usize) -> Self {
+        (self.0.cut_off(len), self.1)
+    }
+
+    fn flipped(self, at: usize) -> Self {
+        (self.0.flipped(at), self.1)
+    }
+}
+
 impl Spoil for Bytes {
     fn cut_off(mut self, len: usize) -> Self {
         self.truncate(len);
@@ -181,6 +191,11 @@ impl Store for FaultyStore {
 
     fn get_range<'a>(&'a self, key: &'a Key, offset: u64, len: u64) -> Reply<'a, Bytes> {
         let real = Box::pin(async move { self.behind.get_range(key, offset, len).await });
+        self.pass(Operation::Get, key.as_str(), real)
+    }
+
+    fn beginning<'a>(&'a self, key: &'a Key, len: u64) -> Reply<'a, (Bytes, u64)> {
+        let real = Box::pin(async move { self.behind.beginning(key, len).await });
         self.pass(Operation::Get, key.as_str(), real)
     }
 

@@ -7,6 +7,7 @@
 //! leaves a shortened object.
 
 mod history;
+mod part;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -240,18 +241,6 @@ impl ServiceStore {
         read.map(|buffer| buffer.to_bytes()).map_err(self.sorted(Operation::Get, key.as_str()))
     }
 
-    async fn read_part(&self, key: &Key, offset: u64, len: u64) -> Result<Bytes, StoreError> {
-        let truncated = || self.failure(ErrorKind::Truncated, Operation::Get, key.as_str());
-        if len == 0 {
-            return Ok(Bytes::new());
-        }
-        let end = offset.checked_add(len).filter(|_| len <= Key::OBJECT_BYTES_MAX).ok_or_else(truncated)?;
-        self.count(Operation::Get);
-        let read = self.patient.read_with(key.as_str()).range(offset..end).await;
-        let part = read.map_err(self.sorted(Operation::Get, key.as_str()))?.to_bytes();
-        if part.len() as u64 == len { Ok(part) } else { Err(truncated()) }
-    }
-
     async fn list_all(&self, prefix: &str, after: Option<&str>) -> Result<Vec<ObjectInfo>, StoreError> {
         self.count(Operation::List);
         let by_text = self.patient.info().capability().list_with_start_after;
@@ -293,6 +282,10 @@ impl Store for ServiceStore {
 
     fn get_range<'a>(&'a self, key: &'a Key, offset: u64, len: u64) -> Reply<'a, Bytes> {
         Box::pin(self.read_part(key, offset, len))
+    }
+
+    fn beginning<'a>(&'a self, key: &'a Key, len: u64) -> Reply<'a, (Bytes, u64)> {
+        Box::pin(self.read_beginning(key, len))
     }
 
     fn head<'a>(&'a self, key: &'a Key) -> Reply<'a, Option<ObjectInfo>> {

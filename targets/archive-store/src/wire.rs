@@ -5,6 +5,7 @@
 //! and its answer get time by their size, and a refusal is read while its code is still there.
 //! TLS is OpenSSL's, by reqwest; the other path uses another engine.
 
+use std::cell::Cell;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use dualsync_model::time::Timestamp;
 use futures::Stream;
-use http::header::{DATE, RANGE};
+use http::header::{CONTENT_RANGE, DATE, HeaderMap, RANGE};
 use http::{Method, Request, Response, StatusCode};
 use opendal::{Buffer, Error, ErrorKind as DalKind, HttpBody, HttpTransport, Result};
 use opendal_http_transport_reqwest::ReqwestTransport;
@@ -26,6 +27,9 @@ use crate::time::ToldTime;
 tokio::task_local! {
     /// What the answers to the requests of one call may have; unset, what any object may.
     pub(crate) static BYTES_MAX: u64;
+
+    /// How long the object is of which one call reads a part, where an answer tells.
+    pub(crate) static LENGTH: Cell<Option<u64>>;
 }
 
 /// Bytes a second that a line has at least; a slower one counts as broken.
@@ -79,6 +83,10 @@ impl HttpTransport for Wire {
             return Err(Refusal::of_kind(ErrorKind::Unsupported).into());
         }
         let (parts, body) = response.into_parts();
+        if parts.status == StatusCode::PARTIAL_CONTENT {
+            // Outside of such a call nobody asks.
+            let _ = LENGTH.try_with(|length| length.set(full_length(&parts.headers)));
+        }
         if !parts.status.is_client_error() && !parts.status.is_server_error() {
             let most = BYTES_MAX.try_with(|most| *most).unwrap_or(Key::OBJECT_BYTES_MAX);
             return Ok(Response::from_parts(parts, watched(body, most, self.silence)));
@@ -90,6 +98,12 @@ impl HttpTransport for Wire {
         }
         Err(refusal.into())
     }
+}
+
+/// What a part of an object says of its whole length.
+fn full_length(headers: &HeaderMap) -> Option<u64> {
+    let range = headers.get(CONTENT_RANGE)?.to_str().ok()?;
+    range.rsplit_once('/')?.1.trim().parse().ok()
 }
 
 /// Answers that its services tell apart themselves, by what was asked.

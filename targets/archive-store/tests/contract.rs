@@ -45,6 +45,7 @@ impl Corner<'_> {
         let nothing = self.key("volumes/1");
         assert_eq!(self.store.get(&nothing).await.unwrap_err().kind(), ErrorKind::NotFound);
         assert_eq!(self.store.get_range(&nothing, 3, 4).await.unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(self.store.beginning(&nothing, 4).await.unwrap_err().kind(), ErrorKind::NotFound);
         assert_eq!(self.store.head(&nothing).await.unwrap(), None);
         assert_eq!(self.list("", None).await, Vec::<String>::new());
         self.store.delete(&nothing).await.unwrap();
@@ -66,6 +67,10 @@ impl Corner<'_> {
             let part = self.store.get_range(&volume, offset, len).await.unwrap();
             let (from, to) = (usize::try_from(offset).unwrap(), usize::try_from(offset + len).unwrap());
             assert_eq!(part, body[from..to]);
+        }
+        for (name, len, size) in [(&volume, 77, 1_200_000), (&volume, 1_200_001, 1_200_000), (&none, 5, 0)] {
+            let (begin, found) = self.store.beginning(name, len).await.unwrap();
+            assert_eq!((&begin[..], found), (&body[..usize::try_from(len.min(size)).unwrap()], size));
         }
         for (offset, len) in [(1_199_990, 11), (1_200_000, 1), (5_000_000, 5), (0, u64::MAX), (u64::MAX, 2)] {
             let error = self.store.get_range(&volume, offset, len).await.unwrap_err();

@@ -200,6 +200,25 @@ async fn a_range_beyond_the_end_is_no_reason_to_try_again() {
     }
 }
 
+#[tokio::test]
+async fn a_beginning_tells_how_long_the_object_is() {
+    let begins = |length| says(206, &[&format!("Content-Range: bytes 0-3/{length}")], "0123");
+    let (server, store) = scripted(vec![begins("10")]);
+    assert_eq!(store.beginning(&key("v"), 4).await.unwrap(), (Bytes::from("0123"), 10));
+    let asked = server.asked();
+    assert_eq!((asked.len(), asked[0].header("range")), (1, Some("bytes=0-3")));
+    // One that is shorter, and one whose length the answer does not tell.
+    let (server, store) = scripted(vec![begins("4"), begins("4")]);
+    assert_eq!(store.beginning(&key("v"), 9).await.unwrap(), (Bytes::from("0123"), 4));
+    assert_eq!(server.asked().len(), 2);
+    let look = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 10\r\n\r\n".to_owned();
+    let (_server, store) = scripted(vec![begins("*"), look]);
+    assert_eq!(store.beginning(&key("v"), 4).await.unwrap(), (Bytes::from("0123"), 10));
+    let (server, store) = scripted(vec![refuses(404, "NoSuchKey")]);
+    assert_eq!(store.beginning(&key("v"), 4).await.unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(server.asked().len(), 1);
+}
+
 fn page(names: &[&str], next: Option<&str>) -> String {
     let object = |name: &&str| {
         format!(

@@ -88,6 +88,8 @@ pub const LINE_BYTES_MAX: usize = 16 << 20;
 /// No file has more extents; a walk joins neighbours beyond this.
 pub const EXTENTS_MAX: usize = 16_384;
 
+/// An index of the catalog that is not longer as it is stored stands in the manifest, too.
+pub const INDEX_INSIDE_BYTES_MAX: u64 = 32 << 10;
 /// No manifest, repo.json, run record or signature is longer.
 pub const MANIFEST_BYTES_MAX: u64 = 16 << 20;
 /// No file of a report is longer.

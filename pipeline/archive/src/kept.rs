@@ -31,6 +31,7 @@ pub struct Kept {
     memories: Vec<Memory>,
     memory: PathBuf,
     used: Mutex<HashSet<Digest>>,
+    spares: bool,
 }
 
 impl Kept {
@@ -45,7 +46,13 @@ impl Kept {
         let memory = folder.join("read.json");
         let memories =
             [state.join("newest.json"), memory.clone()].iter().filter_map(|path| Memory::read(path)).collect();
-        Self { made, own, memories, memory, used: Mutex::default() }
+        Self { made, own, memories, memory, used: Mutex::default(), spares: true }
+    }
+
+    /// Whether the reader of single files spares requests: then what a manifest holds of other objects is enough, under
+    /// the same proofs.
+    pub fn spares(&self) -> bool {
+        self.spares
     }
 
     /// An object that must be what `stored` says, from here or from the store.
@@ -67,19 +74,20 @@ impl Kept {
         let (memory, copy) =
             found.find_map(|(memory, cache)| Some((memory, remembered(repository, key, sizes, memory, cache)?)))?;
         self.uses(memory.manifest.sha256);
-        self.uses(memory.signature.sha256);
+        memory.signature.inspect(|signature| self.uses(signature.sha256));
         Some(copy)
     }
 
-    /// Keeps a manifest that was just proved, in place of the one before.
-    pub fn keep(&self, key: &str, manifest: &[u8], signature: &[u8]) {
+    /// Keeps a manifest that was just proved, by a signature beside it or its own, in place of the one before.
+    pub fn keep(&self, key: &str, manifest: &[u8], signature: Option<&[u8]>) {
         let Some(own) = &self.own else { return };
-        let memory = Memory { key: key.to_owned(), manifest: Stored::of(manifest), signature: Stored::of(signature) };
-        for (stored, bytes) in [(memory.manifest, manifest), (memory.signature, signature)] {
+        for bytes in [Some(manifest), signature].into_iter().flatten() {
+            let stored = Stored::of(bytes);
             own.put(stored.sha256, bytes);
             self.uses(stored.sha256);
         }
-        memory.write(&self.memory);
+        let signature = signature.map(Stored::of);
+        Memory { key: key.to_owned(), manifest: Stored::of(manifest), signature }.write(&self.memory);
     }
 
     /// Lets go of what this job has not used: what is kept is bounded by what one job reads.

@@ -62,6 +62,7 @@ pub mod record;
 pub mod sort;
 pub mod spool;
 
+pub mod inside;
 pub mod minisign;
 pub mod seal;
 

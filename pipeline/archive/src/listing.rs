@@ -86,7 +86,10 @@ impl Listing {
     pub async fn open_kept(repository: &Unlocked, copy: &Copy, kept: Arc<Kept>) -> Result<Self, ListingError> {
         let stored = copy.manifest.objects.catalog;
         let key = catalog_key(&stored.sha256.hex());
-        let bytes = kept.get_exact(&repository.objects, &key, stored).await?;
+        let bytes = match copy.manifest.index().filter(|_| kept.spares()) {
+            Some(bytes) => bytes,
+            None => kept.get_exact(&repository.objects, &key, stored).await?,
+        };
         let plain = open_lines(&repository.identity, &bytes, INDEX_BYTES_MAX)
             .map_err(|source| ListingError::Open { key: key.clone(), source })?;
         let segments = parse_index(&plain).map_err(|source| ListingError::Index { key, source })?;

@@ -8,6 +8,9 @@
 
 use std::collections::BTreeSet;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use dualsync_model::id::{PointId, RunId, SourceName};
@@ -16,7 +19,8 @@ use dualsync_model::time::{Date, Timestamp};
 
 use crate::digest::Digest;
 use crate::format::{FORMAT, Folder, MANIFEST_NAME, VERSION, point_key};
-use crate::minisign::{MinisignError, PublicKey};
+use crate::inside;
+use crate::minisign::{MinisignError, PublicKey, SecretKey};
 
 /// A manifest of version 1.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -71,6 +75,9 @@ pub struct Manifest {
     pub objects: Objects,
     /// Counts.
     pub stats: Stats,
+    /// The stored bytes of the catalog's index, in base64, where they are few.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<String>,
 }
 
 /// Nights whose volumes the same identities open.
@@ -261,9 +268,21 @@ impl Manifest {
         public: &PublicKey,
         repository: &str,
     ) -> Result<Self, ManifestError> {
-        let comment = public
-            .verify(bytes, signature)
-            .map_err(|source| ManifestError::Signature { key: key.to_owned(), source })?;
+        let refused = |source| ManifestError::Signature { key: key.to_owned(), source };
+        let comment = public.verify(bytes, signature).map_err(refused)?;
+        let manifest = Self::read(key, bytes, repository)?;
+        if manifest.comment() == comment { Ok(manifest) } else { Err(manifest.moved(key)) }
+    }
+
+    /// The same by the signature that stands in it; manifests of earlier releases have none.
+    pub fn open_alone(key: &str, bytes: &[u8], public: &PublicKey, repository: &str) -> Result<Self, ManifestError> {
+        let refused = |source| ManifestError::Signature { key: key.to_owned(), source };
+        inside::verify(bytes, public).map_err(refused)?;
+        Self::read(key, bytes, repository)
+    }
+
+    /// What belongs under `key` in this repository, out of bytes that are proved.
+    fn read(key: &str, bytes: &[u8], repository: &str) -> Result<Self, ManifestError> {
         let json = |source| ManifestError::Json { key: key.to_owned(), source };
         let preface: Preface = serde_json::from_slice(bytes).map_err(json)?;
         if preface.format != FORMAT {
@@ -273,14 +292,26 @@ impl Manifest {
             return Err(ManifestError::Version { key: key.to_owned(), version: preface.version });
         }
         let manifest: Self = serde_json::from_slice(bytes).map_err(json)?;
-        if manifest.repository != repository || manifest.key().as_deref() != Some(key) || manifest.comment() != comment
-        {
-            return Err(ManifestError::Moved { key: key.to_owned(), found: manifest.comment() });
-        }
-        Ok(manifest)
+        let belongs = manifest.repository == repository && manifest.key().as_deref() == Some(key);
+        if belongs { Ok(manifest) } else { Err(manifest.moved(key)) }
     }
 
-    /// The bytes to store and sign.
+    fn moved(&self, key: &str) -> ManifestError {
+        ManifestError::Moved { key: key.to_owned(), found: self.comment() }
+    }
+
+    /// The stored bytes of the catalog's index, if they are in here and are those that `objects` names.
+    pub fn index(&self) -> Option<Bytes> {
+        let bytes = STANDARD.decode(self.index.as_ref()?).ok()?;
+        (Stored::of(&bytes) == self.objects.catalog).then(|| bytes.into())
+    }
+
+    /// The bytes to store, signed inside.
+    pub fn to_signed(&self, secret: &SecretKey) -> Vec<u8> {
+        inside::sign(&self.to_bytes(), secret)
+    }
+
+    /// The bytes without that.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = serde_json::to_vec_pretty(self).expect("plain data into memory cannot fail");
         bytes.push(b'\n');
@@ -316,104 +347,4 @@ impl Manifest {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-    use crate::minisign::SecretKey;
-
-    pub(crate) fn secret() -> SecretKey {
-        SecretKey::from_random(&zeroize::Zeroizing::new([4; 40]))
-    }
-
-    pub(crate) fn manifest() -> Manifest {
-        let stored = Stored::of(b"x");
-        let point: PointId = "web@20261120T020000Z".parse().unwrap();
-        Manifest {
-            format: FORMAT.into(),
-            version: VERSION,
-            repository: "00".repeat(16),
-            folder: Folder::new(point.time(), [1; 8]).as_str().into(),
-            point,
-            sequence: 7,
-            previous: Some(Anchor { sequence: 6, sha256: "ab".repeat(32) }),
-            ledger: Vec::new(),
-            dropped: Vec::new(),
-            other: None,
-            run: RunId::from_random([2; 8]),
-            business_date: "2026-11-20".parse().unwrap(),
-            class: Class::Auto,
-            note: None,
-            expires: None,
-            recipients: Vec::new(),
-            content: Vec::new(),
-            snapshot: SnapshotInfo {
-                id: "s".into(),
-                method: "none".into(),
-                frozen: false,
-                taken_at: Timestamp::from_compact("20261120T020000Z").unwrap(),
-            },
-            exclude: vec!["cache/**".into()],
-            objects: Objects {
-                catalog: stored,
-                refs: stored,
-                sums: stored,
-                readme: stored.sha256,
-                recover: stored.sha256,
-                repo: stored.sha256,
-            },
-            stats: Stats::default(),
-        }
-    }
-
-    fn open(key: &str, bytes: &[u8], signature: &str) -> Result<Manifest, ManifestError> {
-        Manifest::open(key, bytes, signature, &secret().public(), &"00".repeat(16))
-    }
-
-    #[test]
-    fn content_names_each_night_that_is_needed_and_who_opens_it() {
-        let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
-        let content = |to: &[&str], folders: &[&str]| Content { to: texts(to), folders: texts(folders) };
-        let needed = texts(&["a", "b", "own", "unknown"]).into_iter().collect();
-        let parent = [content(&["host"], &["a", "gone"]), content(&["safe"], &["b"]), content(&["x"], &["gone too"])];
-        let all = Content::of(&needed, "own", &texts(&["safe"]), &parent);
-        assert_eq!(all, [content(&["safe"], &["own", "b"]), content(&["host"], &["a"])]);
-        assert!(Content::of(&BTreeSet::new(), "own", &texts(&["safe"]), &parent).is_empty());
-    }
-
-    #[test]
-    fn a_signed_manifest_opens_at_its_place_and_nowhere_else() {
-        let manifest = manifest();
-        let (key, bytes) = (manifest.key().unwrap(), manifest.to_bytes());
-        let signature = secret().sign(&bytes, &manifest.comment());
-        assert_eq!(open(&key, &bytes, &signature).unwrap(), manifest);
-        let elsewhere = key.replace("web", "shop");
-        assert!(matches!(open(&elsewhere, &bytes, &signature), Err(ManifestError::Moved { .. })));
-        let other_comment = secret().sign(&bytes, "repository=x");
-        assert!(matches!(open(&key, &bytes, &other_comment), Err(ManifestError::Moved { .. })));
-        let other_repository = Manifest::open(&key, &bytes, &signature, &secret().public(), "11");
-        assert!(matches!(other_repository, Err(ManifestError::Moved { .. })));
-    }
-
-    #[test]
-    fn a_changed_manifest_is_not_even_parsed() {
-        let manifest = manifest();
-        let (key, mut bytes) = (manifest.key().unwrap(), manifest.to_bytes());
-        let signature = secret().sign(&bytes, &manifest.comment());
-        bytes[20] ^= 1;
-        assert!(matches!(open(&key, &bytes, &signature), Err(ManifestError::Signature { .. })));
-    }
-
-    #[test]
-    fn a_version_from_the_future_is_told_from_damage() {
-        let mut manifest = manifest();
-        manifest.version = 2;
-        let bytes = manifest.to_bytes();
-        let signature = secret().sign(&bytes, &manifest.comment());
-        let error = open(&manifest.key().unwrap(), &bytes, &signature).unwrap_err();
-        assert!(matches!(error, ManifestError::Version { version: 2, .. }), "{error}");
-        (manifest.version, manifest.format) = (1, "other".into());
-        let bytes = manifest.to_bytes();
-        let signature = secret().sign(&bytes, &manifest.comment());
-        let error = open(&manifest.key().unwrap(), &bytes, &signature).unwrap_err();
-        assert!(matches!(&error, ManifestError::Format { found, .. } if found == "other"), "{error}");
-    }
-}
+pub(crate) mod tests;

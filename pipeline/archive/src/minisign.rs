@@ -162,14 +162,18 @@ impl SecretKey {
 
     /// The text of a `.minisig` file over `message`.
     pub fn sign(&self, message: &[u8], trusted_comment: &str) -> String {
+        let [signature, global] = self.sign_twice(message, trusted_comment);
+        format!(
+            "untrusted comment: signature of dualsync-archive\n{signature}\ntrusted comment: {trusted_comment}\n{global}\n"
+        )
+    }
+
+    /// The two lines of it that are signatures: over `message`, and over that with the comment.
+    pub fn sign_twice(&self, message: &[u8], trusted_comment: &str) -> [String; 2] {
         let signature = self.key.sign(&Blake2b512::digest(message)).to_bytes();
         let global = self.key.sign(&[&signature[..], trusted_comment.as_bytes()].concat()).to_bytes();
         let packed = [&ALGORITHM_PREHASHED[..], &self.id, &signature].concat();
-        format!(
-            "untrusted comment: signature of dualsync-archive\n{}\ntrusted comment: {trusted_comment}\n{}\n",
-            STANDARD.encode(packed),
-            STANDARD.encode(global)
-        )
+        [STANDARD.encode(packed), STANDARD.encode(global)]
     }
 }
 

@@ -196,6 +196,15 @@ impl Objects {
         Ok(bytes)
     }
 
+    /// The first bytes of an object, all of one that has fewer than `bytes_max`, and how long it is, as the store says;
+    /// nothing is proved of either.
+    pub async fn get_beginning(&self, key: &str, bytes_max: u64) -> Result<(Bytes, u64), ObjectError> {
+        let read = self.store.beginning(&key.parse::<Key>()?, bytes_max).await;
+        let (bytes, size) = read.map_err(|error| missing_or(error, key))?;
+        self.count_fetched(bytes.len() as u64);
+        Ok((bytes, size))
+    }
+
     /// Puts an object. After `Ok` it is durable; after `Err` it may be there, whole.
     pub async fn put(&self, key: &str, bytes: Bytes) -> Result<Stored, ObjectError> {
         Ok(self.put_seen(key, bytes).await?.0)

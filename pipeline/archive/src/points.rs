@@ -270,7 +270,7 @@ async fn open_listed_to(
     open_to(repository, key, kept).await
 }
 
-/// Opens one manifest: two requests, and more where an older version has to be looked for. Only a store that fails is an error.
+/// Opens one manifest: two requests, one where its own signature is enough, and more where an older version has to be looked for. Only a store that fails is an error.
 pub async fn open(repository: &Repository, key: &str) -> Result<Opened, ObjectError> {
     open_to(repository, key, &Kept::default()).await
 }
@@ -288,6 +288,11 @@ async fn open_on_top(repository: &Repository, key: &str, kept: &Kept) -> Result<
         Ok(bytes) => bytes,
         Err(bad) => return Ok(bad),
     };
+    if kept.spares()
+        && let Ok(manifest) = Manifest::open_alone(key, &bytes, &repository.public, repository.id())
+    {
+        return Ok(good(key, manifest, &bytes, None, kept));
+    }
     let signature = match fetch(&repository.objects, &key.replace(MANIFEST_NAME, SIGNATURE_NAME)).await? {
         Ok(signature) => signature,
         Err(bad) => return Ok(bad),
@@ -299,11 +304,7 @@ async fn open_on_top(repository: &Repository, key: &str, kept: &Kept) -> Result<
 pub fn accept(repository: &Repository, key: &str, bytes: &[u8], signature: &[u8], kept: &Kept) -> Opened {
     let signature = String::from_utf8_lossy(signature);
     match Manifest::open(key, bytes, &signature, &repository.public, repository.id()) {
-        Ok(manifest) => {
-            let anchor = Anchor { sequence: manifest.sequence, sha256: Digest::of(bytes).hex() };
-            kept.keep(key, bytes, signature.as_bytes());
-            Opened::Good(Box::new(Copy { manifest, key: key.to_owned(), anchor, received_at: None }))
-        }
+        Ok(manifest) => good(key, manifest, bytes, Some(signature.as_bytes()), kept),
         Err(error) => {
             let kind = match error {
                 ManifestError::Version { .. } => "unknown_version",
@@ -313,6 +314,14 @@ pub fn accept(repository: &Repository, key: &str, bytes: &[u8], signature: &[u8]
             Opened::Bad { kind, problem: with_causes(&error) }
         }
     }
+}
+
+fn good(key: &str, mut manifest: Manifest, bytes: &[u8], signature: Option<&[u8]>, kept: &Kept) -> Opened {
+    // Whoever reads many has no use for it.
+    manifest.index = manifest.index.filter(|_| kept.spares());
+    let anchor = Anchor { sequence: manifest.sequence, sha256: Digest::of(bytes).hex() };
+    kept.keep(key, bytes, signature);
+    Opened::Good(Box::new(Copy { manifest, key: key.to_owned(), anchor, received_at: None }))
 }
 
 async fn fetch(objects: &Objects, key: &str) -> Result<Result<bytes::Bytes, Opened>, ObjectError> {

@@ -47,8 +47,9 @@ pub struct Memory {
     pub key: String,
     /// Its size and digest.
     pub manifest: Stored,
-    /// Its signature's.
-    pub signature: Stored,
+    /// Its signature's; absent where the one inside was enough.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<Stored>,
 }
 
 impl Memory {
@@ -263,14 +264,20 @@ pub fn remembered(
     memory: &Memory,
     cache: &Cache,
 ) -> Option<Copy> {
-    let signature_key = key.replace(MANIFEST_NAME, SIGNATURE_NAME);
-    let is_listed = memory.key == key
-        && sizes.get(key) == Some(&memory.manifest.bytes)
-        && sizes.get(signature_key.as_str()) == Some(&memory.signature.bytes);
-    let (bytes, signature) =
-        is_listed.then(|| Some((cache.get(memory.manifest)?, cache.get(memory.signature)?))).flatten()?;
-    let signature = String::from_utf8(signature).ok()?;
-    match Manifest::open(key, &bytes, &signature, &repository.public, repository.id()) {
+    let is_listed = |key: &str, stored: Stored| sizes.get(key) == Some(&stored.bytes);
+    if memory.key != key || !is_listed(key, memory.manifest) {
+        return None;
+    }
+    let bytes = cache.get(memory.manifest)?;
+    let opened = match memory.signature {
+        Some(stored) if !is_listed(&key.replace(MANIFEST_NAME, SIGNATURE_NAME), stored) => return None,
+        Some(stored) => {
+            let signature = String::from_utf8(cache.get(stored)?).ok()?;
+            Manifest::open(key, &bytes, &signature, &repository.public, repository.id())
+        }
+        None => Manifest::open_alone(key, &bytes, &repository.public, repository.id()),
+    };
+    match opened {
         Ok(manifest) => {
             let anchor = Anchor { sequence: manifest.sequence, sha256: Digest::of(&bytes).hex() };
             Some(Copy { manifest, key: key.to_owned(), anchor, received_at: None })

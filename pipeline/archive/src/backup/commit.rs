@@ -14,6 +14,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
 use dualsync_archive_store::contract::Receipt;
@@ -28,8 +30,8 @@ use crate::backup::upload::SentObjects;
 use crate::deadline::{Deadline, boot_seconds};
 use crate::events::Events;
 use crate::format::{
-    FORMAT, Folder, MANIFEST_BYTES_MAX, MANIFEST_NAME, POINTS, REFS_BYTES_MAX, REFS_NAME, SIGNATURE_NAME, SUMS_NAME,
-    TOMBSTONE_S, VERSION, catalog_key, parse_volume_key, point_key,
+    FORMAT, Folder, INDEX_INSIDE_BYTES_MAX, MANIFEST_BYTES_MAX, MANIFEST_NAME, POINTS, REFS_BYTES_MAX, REFS_NAME,
+    SIGNATURE_NAME, SUMS_NAME, TOMBSTONE_S, VERSION, catalog_key, parse_volume_key, point_key,
 };
 use crate::manifest::{Content, Manifest, Objects as ObjectDigests, SnapshotInfo, Stats, Stored};
 use crate::marks::Marks;
@@ -177,7 +179,7 @@ impl Committer<'_> {
         if boot_seconds() - began.boot > TOMBSTONE_S - grace {
             return Err(BackupError::TooLong);
         }
-        let bytes = Bytes::from(manifest.to_bytes());
+        let bytes = Bytes::from(manifest.to_signed(self.secret));
         fits(MANIFEST_NAME, &bytes, MANIFEST_BYTES_MAX, "the repository holds too many points, begin a new one")?;
         let signature = Bytes::from(self.secret.sign(&bytes, &manifest.comment()));
         let key = |name| point_key(self.task.point.source(), self.folder, name);
@@ -263,7 +265,14 @@ impl Committer<'_> {
                 repo: self.repository.description_sha256,
             },
             stats: Stats { duration_s, ..prepared.stats },
+            index: self.short_index(prepared.catalog),
         }
+    }
+
+    /// The index of the catalog, where it is short and was not lost from the cache: it saves a reader a request.
+    fn short_index(&self, stored: Stored) -> Option<String> {
+        let is_short = stored.bytes <= INDEX_INSIDE_BYTES_MAX;
+        is_short.then(|| self.state.cache.get(stored)).flatten().map(|bytes| STANDARD.encode(bytes))
     }
 
     /// Keeps what the next run will want. The point exists already, so nothing here can fail it.
@@ -273,7 +282,7 @@ impl Committer<'_> {
         for (stored, bytes) in [manifest, signature, (prepared.refs_stored, &prepared.refs_bytes[..])] {
             cache.put(stored.sha256, bytes);
         }
-        self.state.remember(&Memory { key, manifest: manifest.0, signature: signature.0 });
+        self.state.remember(&Memory { key, manifest: manifest.0, signature: Some(signature.0) });
         let mut wanted = prepared.segments.clone();
         wanted.extend([prepared.catalog, prepared.refs_stored, manifest.0, signature.0].map(|stored| stored.sha256));
         cache.keep_only(&wanted);

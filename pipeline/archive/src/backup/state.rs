@@ -164,7 +164,7 @@ mod tests {
         let state = open(root.path(), "web").unwrap();
         assert!(state.begin().unwrap(), "nothing is known yet");
         let stored = crate::manifest::Stored::of(b"x");
-        state.remember(&Memory { key: "points/x".into(), manifest: stored, signature: stored });
+        state.remember(&Memory { key: "points/x".into(), manifest: stored, signature: Some(stored) });
         assert_eq!(state.memory().unwrap().key, "points/x");
         state.end();
         assert!(!state.begin().unwrap());

@@ -138,8 +138,9 @@ impl Iterator for Fetches<'_> {
             Ok(next) => next,
             Err(error) => return Some(Err(error.into())),
         };
-        // A volume that the point does not list has no size: its frames fail one by one, by name.
-        let stored_bytes = self.volumes.stored(&volume).map_or(u64::MAX, |stored| stored.bytes);
+        // A volume that the point does not list has no size: its frames fail one by one, by name. Where the list was
+        // not read, few frames are wanted.
+        let stored_bytes = self.volumes.listed(&volume).map_or(u64::MAX, |stored| stored.bytes);
         self.planned = plan(&volume, frames, stored_bytes).into();
         self.planned.pop_front().map(Ok)
     }

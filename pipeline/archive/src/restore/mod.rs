@@ -30,12 +30,16 @@ use crate::globs::{GlobError, Globs};
 use crate::kept::Kept;
 use crate::listing::{Listing, ListingError};
 use crate::minisign::SecretKey;
-use crate::points::Copy;
+use crate::points::{Copy, PointError};
 use crate::program::summary;
 use crate::repo::Unlocked;
 use crate::runs::{Pulse, Purpose};
 use crate::tree::apply::{Applier, ApplyError, Existing};
-use crate::volume::reader::{VolumeError, Volumes};
+use crate::volume::reader::{ReadList, VolumeError, Volumes};
+
+/// So many files, of so many bytes together, are fetched without a look at the list of volumes.
+const LITTLE_FILES: u64 = 16;
+const LITTLE_BYTES: u64 = 16 << 20;
 
 /// Why a restore ends early.
 #[derive(Debug, thiserror::Error)]
@@ -115,11 +119,13 @@ async fn bring_back(
     }
     let counts = (surveyed.entries, surveyed.bytes);
     if let Some(applier) = applier {
-        let volumes = Volumes::new(
-            repository.objects.clone(),
-            repository.identity.clone(),
-            &copy.refs_kept(&repository.objects, kept).await?,
-        );
+        let (objects, identity) = (repository.objects.clone(), repository.identity.clone());
+        let volumes = if kept.spares() && is_little(&surveyed) {
+            Volumes::unlisted(objects, identity, list_of(repository, copy, kept))
+        } else {
+            let refs = copy.refs_kept(&objects, kept).await?;
+            Volumes::new(objects, identity, &refs)
+        };
         write(repository, &Arc::new(volumes), &applier, surveyed, &report, &damage)
             .await
             .map_err(|error| report.fatal(&task.to).unwrap_or_else(|| error.into()))?;
@@ -131,6 +137,26 @@ async fn bring_back(
         }
     }
     end(repository, &report, &damage, counts, events)
+}
+
+/// Reads the list of the volumes once it is asked for.
+fn list_of(repository: &Unlocked, copy: &Copy, kept: &Arc<Kept>) -> ReadList {
+    let (objects, copy, kept) = (repository.objects.clone(), Arc::new(copy.clone()), Arc::clone(kept));
+    Box::new(move || {
+        let (objects, copy, kept) = (objects.clone(), Arc::clone(&copy), Arc::clone(&kept));
+        Box::pin(async move {
+            match copy.refs_kept(&objects, &kept).await {
+                Ok(refs) => Ok(Some(refs)),
+                Err(PointError::Object(error)) if error.finding().is_none() => Err(error),
+                Err(_) => Ok(None),
+            }
+        })
+    })
+}
+
+/// Whether it is read in ranges whatever the sizes of the volumes are: their list would not spare a request.
+fn is_little(surveyed: &Surveyed) -> bool {
+    surveyed.plan.files() <= LITTLE_FILES && surveyed.plan.bytes() <= LITTLE_BYTES
 }
 
 fn prepare(task: &RestoreTask) -> Result<Applier, RestoreError> {

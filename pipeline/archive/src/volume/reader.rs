@@ -6,9 +6,12 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
+use tokio::sync::OnceCell;
 
 use crate::catalog::entry::At;
 use crate::codec::Packing;
@@ -82,26 +85,76 @@ impl VolumeError {
 pub struct Volumes {
     objects: Objects,
     identity: Identity,
-    stored: HashMap<String, Stored>,
-    heads: Mutex<HashMap<String, Arc<Header>>>,
+    list: List,
+    heads: Mutex<HashMap<String, Arc<Head>>>,
     /// The last volume that was shadowed, as it is stored: who wants a range of it may want another.
     older: tokio::sync::Mutex<Option<(String, Bytes)>>,
+}
+
+/// Size and digest of each volume.
+type Sizes = HashMap<String, Stored>;
+
+/// Reads what the point lists; `None` where that is damaged, an error where the store fails.
+pub type ReadList = Box<dyn Fn() -> BoxFuture<'static, Result<Option<Vec<Ref>>, ObjectError>> + Send + Sync>;
+
+/// What the point lists.
+enum List {
+    Read(Sizes),
+    /// Read when something is wrong.
+    Unread {
+        read: ReadList,
+        sizes: OnceCell<Option<Sizes>>,
+    },
+}
+
+/// The beginning of a volume.
+struct Head {
+    header: Header,
+    stored_bytes: u64,
+    /// All of a volume that is no longer than a header may be.
+    whole: Option<Bytes>,
 }
 
 impl Volumes {
     /// Over the objects that the point lists.
     pub fn new(objects: Objects, identity: Identity, refs: &[Ref]) -> Self {
-        let stored = refs
-            .iter()
-            .filter(|one| one.key.starts_with(VOLUMES))
-            .map(|one| (one.key.clone(), Stored { bytes: one.bytes, sha256: one.sha256 }))
-            .collect();
-        Self { objects, identity, stored, heads: Mutex::default(), older: tokio::sync::Mutex::default() }
+        Self::over(objects, identity, List::Read(sizes(refs)))
     }
 
-    /// Size and digest of a volume, as the point lists it.
-    pub fn stored(&self, key: &str) -> Result<Stored, VolumeError> {
-        self.stored.get(key).copied().ok_or_else(|| VolumeError::Unlisted { key: key.to_owned() })
+    /// For few files: the list of the point is not read as long as all is well. The catalog, which is under the same
+    /// signature, names the volume, and age's tags and the digest of the content prove what is read of it.
+    pub fn unlisted(objects: Objects, identity: Identity, read: ReadList) -> Self {
+        Self::over(objects, identity, List::Unread { read, sizes: OnceCell::new() })
+    }
+
+    fn over(objects: Objects, identity: Identity, list: List) -> Self {
+        Self { objects, identity, list, heads: Mutex::default(), older: tokio::sync::Mutex::default() }
+    }
+
+    /// Size and digest of a volume, as the point lists it; `None` also where the list was not read.
+    pub fn listed(&self, key: &str) -> Option<Stored> {
+        let sizes = match &self.list {
+            List::Read(sizes) => sizes,
+            List::Unread { sizes, .. } => sizes.get()?.as_ref()?,
+        };
+        sizes.get(key).copied()
+    }
+
+    /// The same, after the list was read; `None` where that is damaged.
+    async fn look_up(&self, key: &str) -> Result<Option<Stored>, VolumeError> {
+        if let List::Unread { read, sizes: known } = &self.list {
+            let read = || async { Ok::<_, ObjectError>(read().await?.map(|refs| sizes(&refs))) };
+            if known.get_or_try_init(read).await?.is_none() {
+                return Ok(None);
+            }
+        }
+        self.listed(key).map(Some).ok_or_else(|| VolumeError::Unlisted { key: key.to_owned() })
+    }
+
+    /// What a volume has to be that is proved as a whole.
+    async fn stored(&self, key: &str) -> Result<Stored, VolumeError> {
+        let damaged = || content(key, "no length and no digest: the list of the point is damaged");
+        self.look_up(key).await?.ok_or_else(damaged)
     }
 
     /// The tar of one member, from its pax header to its padding: one ranged read, and one more the
@@ -120,12 +173,13 @@ impl Volumes {
 
     /// What age unpacks from a range of the volume: one frame or several in a row, still packed. Where that fails, from an older
     /// version, which is read whole, since only all of it has a digest.
-    pub async fn packed(&self, key: &str, plain: std::ops::Range<u64>) -> Result<Vec<u8>, VolumeError> {
+    pub async fn packed(&self, key: &str, plain: Range<u64>) -> Result<Vec<u8>, VolumeError> {
         let error = match self.packed_on_top(key, plain.clone()).await {
             Err(error) if error.finding().is_some() => error,
             outcome => return outcome,
         };
-        let Ok(stored) = self.stored(key) else { return Err(error) };
+        let Some(stored) = self.look_up(key).await? else { return Err(error) };
+        let error = self.told_by_length(key, stored).unwrap_or(error);
         // Held while it is fetched: there is one such volume in memory, and never several.
         let mut older = self.older.lock().await;
         if older.as_ref().is_none_or(|(held, _)| held != key) {
@@ -138,42 +192,59 @@ impl Volumes {
         }
     }
 
-    async fn packed_on_top(&self, key: &str, plain: std::ops::Range<u64>) -> Result<Vec<u8>, VolumeError> {
-        let stored_bytes = self.stored(key)?.bytes;
-        let head = self.head(key, stored_bytes).await?;
-        let range = head.stored_range(&plain, stored_bytes);
-        let window = self.objects.get_range(key, range).await?;
+    /// The store told how long the volume is, and the list says otherwise.
+    fn told_by_length(&self, key: &str, stored: Stored) -> Option<VolumeError> {
+        let found = self.known_head(key)?.stored_bytes;
+        let error = ObjectError::Length { key: key.to_owned(), found, wanted: stored.bytes };
+        (found != stored.bytes).then(|| error.into())
+    }
+
+    async fn packed_on_top(&self, key: &str, plain: Range<u64>) -> Result<Vec<u8>, VolumeError> {
+        let head = self.head(key).await?;
+        let range = head.header.stored_range(&plain, head.stored_bytes);
+        let window = match &head.whole {
+            Some(whole) => part(whole, &range).map(Bytes::copy_from_slice).unwrap_or_default(),
+            None => self.objects.get_range(key, range).await?,
+        };
         self.identity
-            .open_range(&head, &window, plain)
+            .open_range(&head.header, &window, plain)
             .map_err(|source| VolumeError::Seal { key: key.to_owned(), source })
     }
 
     /// A whole volume as it is stored, proved against the digest that the point lists.
     pub async fn fetch(&self, key: &str) -> Result<Bytes, VolumeError> {
-        Ok(self.objects.get_good(key, self.stored(key)?).await?)
+        Ok(self.objects.get_good(key, self.stored(key).await?).await?)
     }
 
     /// What age unpacks from a range of a volume that is at hand as it is stored. Frames are unsealed where they
     /// are used, so that a whole volume is never in memory twice.
-    pub fn unseal(&self, key: &str, stored: &[u8], plain: std::ops::Range<u64>) -> Result<Vec<u8>, VolumeError> {
+    pub fn unseal(&self, key: &str, stored: &[u8], plain: Range<u64>) -> Result<Vec<u8>, VolumeError> {
         let head = Header::parse(stored).ok_or_else(|| content(key, "no age header at its beginning"))?;
-        let range = head.stored_range(&plain, stored.len() as u64);
-        let window = usize::try_from(range.start).ok().zip(usize::try_from(range.end).ok());
-        let window = window.and_then(|(start, end)| stored.get(start..end));
+        let window = part(stored, &head.stored_range(&plain, stored.len() as u64));
         let window = window.ok_or_else(|| content(key, "an end before its frames"))?;
         self.identity
             .open_range(&head, window, plain)
             .map_err(|source| VolumeError::Seal { key: key.to_owned(), source })
     }
 
-    async fn head(&self, key: &str, stored_bytes: u64) -> Result<Arc<Header>, VolumeError> {
-        let known = self.heads.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned();
-        if let Some(head) = known {
+    fn known_head(&self, key: &str) -> Option<Arc<Head>> {
+        self.heads.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+    }
+
+    async fn head(&self, key: &str) -> Result<Arc<Head>, VolumeError> {
+        if let Some(head) = self.known_head(key) {
             return Ok(head);
         }
-        let first = self.objects.get_range(key, 0..AGE_HEADER_BYTES_MAX.min(stored_bytes)).await?;
-        let head = Header::parse(&first).ok_or_else(|| content(key, "no age header at its beginning"))?;
-        let head = Arc::new(head);
+        let (first, stored_bytes) = match &self.list {
+            List::Read(_) => {
+                let stored_bytes = self.stored(key).await?.bytes;
+                (self.objects.get_range(key, 0..AGE_HEADER_BYTES_MAX.min(stored_bytes)).await?, stored_bytes)
+            }
+            List::Unread { .. } => self.objects.get_beginning(key, AGE_HEADER_BYTES_MAX).await?,
+        };
+        let header = Header::parse(&first).ok_or_else(|| content(key, "no age header at its beginning"))?;
+        let whole = (first.len() as u64 == stored_bytes).then_some(first);
+        let head = Arc::new(Head { header, stored_bytes, whole });
         let mut heads = self.heads.lock().unwrap_or_else(PoisonError::into_inner);
         if heads.len() >= HEADS_MAX {
             heads.clear();
@@ -181,6 +252,15 @@ impl Volumes {
         heads.insert(key.to_owned(), head.clone());
         Ok(head)
     }
+}
+
+fn sizes(refs: &[Ref]) -> Sizes {
+    let volumes = refs.iter().filter(|one| one.key.starts_with(VOLUMES));
+    volumes.map(|one| (one.key.clone(), Stored { bytes: one.bytes, sha256: one.sha256 })).collect()
+}
+
+fn part<'b>(bytes: &'b [u8], range: &Range<u64>) -> Option<&'b [u8]> {
+    bytes.get(usize::try_from(range.start).ok()?..usize::try_from(range.end).ok()?)
 }
 
 /// Unpacks one frame.

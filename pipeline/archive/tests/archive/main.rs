@@ -11,6 +11,7 @@ mod locks;
 mod memory;
 mod mended;
 mod nights;
+mod one_file;
 mod overlap;
 mod prune;
 mod recover;

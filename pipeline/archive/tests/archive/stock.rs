@@ -54,6 +54,13 @@ async fn sums_and_signature_are_accepted() {
     let checked = shell(&site.target(), &format!("minisign -V -P {public} -m {manifest}"));
     let said = String::from_utf8(checked.stdout).unwrap();
     assert!(said.contains("source=web") && said.contains("sequence=1"), "{said}");
+    // The signature inside, as the document takes it out.
+    let read = std::fs::read_to_string(site.target().join(&manifest)).unwrap();
+    let (text, signature) = read.split_once(",\n  \"signature\": \"").unwrap();
+    let signature = signature.strip_suffix("\"\n}\n").unwrap().replace(' ', "\ntrusted comment: inside the text\n");
+    std::fs::write(site.path("bare"), format!("{text}\n}}\n")).unwrap();
+    std::fs::write(site.path("bare.minisig"), format!("untrusted comment: x\n{signature}\n")).unwrap();
+    shell(&site.path(""), &format!("minisign -V -P {public} -m bare"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

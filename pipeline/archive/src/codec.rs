@@ -77,25 +77,109 @@ impl Codec {
 
     /// Packs one frame.
     pub fn pack(self, plain: &[u8]) -> io::Result<Vec<u8>> {
-        let level = Level::Precise(self.level);
+        let mut packed = Vec::new();
+        self.packer().pack(plain, &mut packed)?;
+        Ok(packed)
+    }
+
+    /// Packs frame after frame.
+    pub fn packer(self) -> Packer {
+        Packer { codec: self, zstd: None }
+    }
+}
+
+/// Packs frames with tables that are made once: those of Zstandard are bigger than most of what they pack.
+pub struct Packer {
+    codec: Codec,
+    zstd: Option<zstd::bulk::Compressor<'static>>,
+}
+
+impl Packer {
+    /// Puts one packed frame into `packed`, in the place of what was there.
+    pub fn pack(&mut self, plain: &[u8], packed: &mut Vec<u8>) -> io::Result<()> {
+        packed.clear();
+        let Codec { packing, level } = self.codec;
         // Encoders into memory never wait, so that this only ever polls once.
         macro_rules! through {
             ($encoder:ty) => {{
-                let mut encoder = <$encoder>::with_quality(Vec::with_capacity(plain.len() / 2), level);
+                let mut encoder = <$encoder>::with_quality(std::mem::take(packed), Level::Precise(level));
                 futures::executor::block_on(async {
                     encoder.write_all(plain).await?;
                     encoder.shutdown().await
                 })?;
-                Ok(encoder.into_inner())
+                *packed = encoder.into_inner();
             }};
         }
-        match self.packing {
-            Packing::Zstd => zstd::bulk::compress(plain, self.level),
+        match packing {
+            Packing::Zstd => {
+                let zstd = match &mut self.zstd {
+                    Some(zstd) => zstd,
+                    none => none.insert(zstd::bulk::Compressor::new(level)?),
+                };
+                packed.reserve(zstd::zstd_safe::compress_bound(plain.len()));
+                zstd.compress_to_buffer(plain, packed)?;
+            }
             Packing::Gzip => through!(write::GzipEncoder<Vec<u8>>),
             Packing::Bzip2 => through!(write::BzEncoder<Vec<u8>>),
             Packing::Xz => through!(write::XzEncoder<Vec<u8>>),
-            Packing::Off => Ok(plain.to_vec()),
+            Packing::Off => packed.extend_from_slice(plain),
         }
+        Ok(())
+    }
+}
+
+/// Unpacks frames with what is made once.
+#[derive(Default)]
+pub struct Unpacker(Option<zstd::bulk::Decompressor<'static>>);
+
+impl Unpacker {
+    /// Puts what one frame or several in a row unpack to, at most `plain_bytes_max`, into `plain`, in the place of what was there.
+    pub fn unpack(
+        &mut self,
+        packing: Packing,
+        packed: &[u8],
+        plain_bytes_max: usize,
+        plain: &mut Vec<u8>,
+    ) -> io::Result<()> {
+        plain.clear();
+        let limit = plain_bytes_max as u64 + 1;
+        macro_rules! through {
+            ($decoder:expr) => {{
+                let mut decoder = $decoder;
+                decoder.multiple_members(true);
+                futures::executor::block_on(decoder.take(limit).read_to_end(plain))?;
+            }};
+        }
+        match packing {
+            Packing::Zstd if self.unpack_at_once(packed, plain_bytes_max, plain)? => {}
+            Packing::Zstd => {
+                plain.clear();
+                zstd_reader(packed)?.take(limit).read_to_end(plain)?;
+            }
+            Packing::Gzip => through!(bufread::GzipDecoder::new(packed)),
+            Packing::Bzip2 => through!(bufread::BzDecoder::new(packed)),
+            Packing::Xz => through!(bufread::XzDecoder::with_mem_limit(packed, XZ_MEMORY_BYTES_MAX)),
+            Packing::Off => plain.extend_from_slice(&packed[..packed.len().min(plain_bytes_max.saturating_add(1))]),
+        }
+        if plain.len() > plain_bytes_max {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "unpacks to more than this format allows"));
+        }
+        Ok(())
+    }
+
+    /// One frame that says how long it is, as this program writes them, needs no window beside what it unpacks to. `false`: it is
+    /// anything else, or damaged, and has to be read piece by piece.
+    fn unpack_at_once(&mut self, packed: &[u8], plain_bytes_max: usize, plain: &mut Vec<u8>) -> io::Result<bool> {
+        let bytes = Packing::Zstd.announced_bytes(packed);
+        if bytes == 0 || bytes > plain_bytes_max {
+            return Ok(false);
+        }
+        let zstd = match &mut self.0 {
+            Some(zstd) => zstd,
+            none => none.insert(zstd::bulk::Decompressor::new()?),
+        };
+        plain.reserve_exact(bytes);
+        Ok(zstd.decompress_to_buffer(packed, plain).is_ok())
     }
 }
 
@@ -118,29 +202,21 @@ impl Packing {
         Self::ALL.into_iter().find(|packing| packing.suffix() == suffix)
     }
 
+    /// The length that the first frame says it unpacks to; 0 where it says none. What it says may be a lie.
+    pub fn announced_bytes(self, packed: &[u8]) -> usize {
+        match self {
+            Self::Zstd => {
+                let said = zstd::zstd_safe::get_frame_content_size(packed).ok().flatten();
+                said.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(0)
+            }
+            Self::Gzip | Self::Bzip2 | Self::Xz | Self::Off => 0,
+        }
+    }
+
     /// Unpacks one frame or several in a row, to at most `plain_bytes_max`.
     pub fn unpack(self, packed: &[u8], plain_bytes_max: usize) -> io::Result<Vec<u8>> {
         let mut plain = Vec::new();
-        let limit = plain_bytes_max as u64 + 1;
-        macro_rules! through {
-            ($decoder:expr) => {{
-                let mut decoder = $decoder;
-                decoder.multiple_members(true);
-                futures::executor::block_on(decoder.take(limit).read_to_end(&mut plain))?;
-            }};
-        }
-        match self {
-            Self::Zstd => {
-                zstd_reader(packed)?.take(limit).read_to_end(&mut plain)?;
-            }
-            Self::Gzip => through!(bufread::GzipDecoder::new(packed)),
-            Self::Bzip2 => through!(bufread::BzDecoder::new(packed)),
-            Self::Xz => through!(bufread::XzDecoder::with_mem_limit(packed, XZ_MEMORY_BYTES_MAX)),
-            Self::Off => plain.extend_from_slice(&packed[..packed.len().min(plain_bytes_max.saturating_add(1))]),
-        }
-        if plain.len() > plain_bytes_max {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "unpacks to more than this format allows"));
-        }
+        Unpacker::default().unpack(self, packed, plain_bytes_max, &mut plain)?;
         Ok(plain)
     }
 }
@@ -169,6 +245,40 @@ mod tests {
             assert!(codec.packing().unpack(&packed, 100_002).is_err(), "{text}");
             assert_eq!(Packing::from_suffix(codec.packing().suffix()), Some(codec.packing()));
         }
+    }
+
+    #[test]
+    fn one_packer_and_one_unpacker_serve_frame_after_frame() {
+        let (mut packed, mut plain) = (Vec::new(), b"older".to_vec());
+        for text in ["zstd:3", "gzip:6", "off"] {
+            let codec: Codec = text.parse().unwrap();
+            let (mut compressor, mut unpacker) = (codec.packer(), Unpacker::default());
+            for content in [vec![7; 100_000], b"short".to_vec(), Vec::new(), (0..=255).cycle().take(300_000).collect()]
+            {
+                compressor.pack(&content, &mut packed).unwrap();
+                unpacker.unpack(codec.packing(), &packed, 300_000, &mut plain).unwrap();
+                assert_eq!(plain, content, "{text}");
+                assert_eq!(packed, codec.pack(&content).unwrap(), "{text}");
+            }
+            // Damage does not stay in the unpacker.
+            compressor.pack(&vec![9; 5000], &mut packed).unwrap();
+            let middle = packed.len() / 2;
+            let cut = unpacker.unpack(codec.packing(), &packed[..middle], 300_000, &mut plain);
+            assert!(cut.is_err() || plain.len() < 5000, "{text}");
+            unpacker.unpack(codec.packing(), &packed, 5000, &mut plain).unwrap();
+            assert_eq!(plain, vec![9; 5000], "{text}");
+            assert!(unpacker.unpack(codec.packing(), &packed, 4999, &mut plain).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_frame_that_does_not_say_how_long_it_is_unpacks_too() {
+        let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+        encoder.write_all(&vec![7; 100_000]).unwrap();
+        let packed = encoder.finish().unwrap();
+        assert_eq!(Packing::Zstd.announced_bytes(&packed), 0);
+        assert_eq!(Packing::Zstd.unpack(&packed, 100_000).unwrap(), vec![7; 100_000]);
+        assert!(Packing::Zstd.unpack(&packed, 99_999).is_err());
     }
 
     #[test]

@@ -70,6 +70,7 @@ pub mod codec;
 pub mod deadline;
 pub mod digest;
 
+pub mod buffers;
 pub mod heap;
 
 pub mod format;

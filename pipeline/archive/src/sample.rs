@@ -190,7 +190,7 @@ impl Sample {
         let recipients = Recipients::new(&self.identity, &[]).unwrap();
         let mut refs = Vec::new();
         for (number, plain) in self.volumes.iter().enumerate() {
-            let mut sealer = Sealer::new(&recipients, 0).unwrap();
+            let mut sealer = Sealer::new(&recipients, Vec::new()).unwrap();
             sealer.write(plain).unwrap();
             refs.push(self.put(&number_key(number), sealer.finish().unwrap()));
         }

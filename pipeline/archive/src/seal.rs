@@ -177,9 +177,20 @@ impl Identity {
 
     /// Opens the bytes `plain` of a sealed object, given its header and the stored bytes `window` that
     /// [`Header::stored_range`] asked for.
-    pub fn open_range(&self, header: &Header, window: &[u8], plain: Range<u64>) -> Result<Vec<u8>, SealError> {
+    /// Into `bytes`, in the place of what was there; after an error they mean nothing.
+    pub fn open_range(
+        &self,
+        header: &Header,
+        window: &[u8],
+        plain: Range<u64>,
+        bytes: &mut Vec<u8>,
+    ) -> Result<(), SealError> {
         let damaged = |text| SealError::Damaged(io::Error::new(io::ErrorKind::UnexpectedEof, text));
         let length = usize::try_from(plain.end.saturating_sub(plain.start)).map_err(|_| damaged("range too long"))?;
+        if length > window.len() {
+            // A place that no writer notes must not cost memory.
+            return Err(damaged("range too long"));
+        }
         let body_at = header.payload_at + plain.start / AGE_CHUNK_BYTES * STORED_CHUNK_BYTES;
         let mut reader = self.open(Window { head: &header.bytes, body_at, body: window, position: 0 })?;
         // Seeking to a border of a chunk makes age read the last chunk of the object to learn its
@@ -188,9 +199,9 @@ impl Identity {
             reader.seek(SeekFrom::Start(plain.start + 1)).map_err(SealError::Damaged)?;
         }
         reader.seek(SeekFrom::Start(plain.start)).map_err(SealError::Damaged)?;
-        let mut bytes = vec![0; length];
-        reader.read_exact(&mut bytes).map_err(SealError::Damaged)?;
-        Ok(bytes)
+        bytes.clear();
+        bytes.resize(length, 0);
+        reader.read_exact(bytes).map_err(SealError::Damaged)
     }
 }
 
@@ -263,18 +274,17 @@ impl Seek for Window<'_> {
 }
 
 /// Seals into memory.
-pub struct Sealer {
-    inner: StreamWriter<Vec<u8>>,
+pub struct Sealer<W: Write> {
+    inner: StreamWriter<W>,
     plain_bytes: u64,
 }
 
-impl Sealer {
-    /// Starts an object with a fresh file key; `capacity` bytes are reserved at once, so that a big
-    /// buffer is never copied while it grows.
-    pub fn new(recipients: &Recipients, capacity: usize) -> Result<Self, SealError> {
+impl<W: Write> Sealer<W> {
+    /// Starts an object with a fresh file key; what is sealed goes behind what is in `out`.
+    pub fn new(recipients: &Recipients, out: W) -> Result<Self, SealError> {
         let all = recipients.0.iter().map(|recipient| recipient as &dyn age::Recipient);
         let encryptor = age::Encryptor::with_recipients(all).map_err(|error| SealError::Encrypt(Box::new(error)))?;
-        let inner = encryptor.wrap_output(Vec::with_capacity(capacity)).map_err(SealError::Damaged)?;
+        let inner = encryptor.wrap_output(out).map_err(SealError::Damaged)?;
         Ok(Self { inner, plain_bytes: 0 })
     }
 
@@ -291,7 +301,7 @@ impl Sealer {
     }
 
     /// The whole object.
-    pub fn finish(self) -> Result<Vec<u8>, SealError> {
+    pub fn finish(self) -> Result<W, SealError> {
         self.inner.finish().map_err(SealError::Damaged)
     }
 }
@@ -303,7 +313,7 @@ mod tests {
     fn sealed(plain: &[u8]) -> (Identity, Vec<u8>) {
         let identity = Identity::generate();
         let recipients = Recipients::new(&identity, &[]).unwrap();
-        let mut sealer = Sealer::new(&recipients, 0).unwrap();
+        let mut sealer = Sealer::new(&recipients, Vec::new()).unwrap();
         sealer.write(plain).unwrap();
         (identity, sealer.finish().unwrap())
     }
@@ -328,7 +338,9 @@ mod tests {
                     let at = header.stored_range(&range, stored.len() as u64);
                     let window = &stored[usize::try_from(at.start).unwrap()..usize::try_from(at.end).unwrap()];
                     assert!(window.len() as u64 <= (range.end - range.start) + 3 * STORED_CHUNK_BYTES);
-                    assert_eq!(identity.open_range(&header, window, range).unwrap(), plain[start..end]);
+                    let mut opened = b"older".to_vec();
+                    identity.open_range(&header, window, range, &mut opened).unwrap();
+                    assert_eq!(opened, plain[start..end]);
                 }
             }
         }
@@ -344,7 +356,9 @@ mod tests {
         assert!(matches!(Identity::generate().open_all(&stored, 1 << 20), Err(SealError::WrongKey)));
         assert!(matches!(identity.open_all(&stored, 99_999), Err(SealError::Damaged(_))));
         let header = Header::parse(&stored).unwrap();
-        assert!(identity.open_range(&header, &[], 0..10).is_err());
+        for nonsense in [0..10, 0..u64::MAX, u64::MAX - 1..u64::MAX] {
+            assert!(identity.open_range(&header, &[], nonsense, &mut Vec::new()).is_err());
+        }
         assert!(Header::parse(&stored[..40]).is_none());
     }
 

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput};
-use dualsync_archive::backup::reading::cut;
+use dualsync_archive::backup::cutter::Cutter;
 use dualsync_archive::digest::Digest;
 
 use crate::sample::Sample;
@@ -18,7 +18,14 @@ pub fn bench(criterion: &mut Criterion, samples: &[Sample; 4]) {
     let file = [&libraries.bytes[..], &text.bytes, &noise.bytes].concat();
     let mut group = criterion.benchmark_group("cut");
     group.throughput(Throughput::Bytes(file.len() as u64));
+    let mut cutter = Cutter::default();
     group.bench_function("one big file", |bencher| {
-        bencher.iter(|| cut(&file[..]).map(|part| part.expect("memory is readable").length).max());
+        bencher.iter(|| {
+            cutter.begin();
+            let mut source = &file[..];
+            while let Some(part) = cutter.next(&mut source).expect("memory is readable") {
+                black_box(part.len());
+            }
+        });
     });
 }

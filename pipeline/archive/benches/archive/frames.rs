@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput};
 use dualsync_archive::catalog::entry::Entry;
-use dualsync_archive::codec::Codec;
+use dualsync_archive::codec::{Codec, Packing, Unpacker};
 use dualsync_archive::digest::Digest;
 use dualsync_archive::format::{FRAME_BYTES_MAX, FRAME_BYTES_TARGET};
 use dualsync_archive::seal::{Header, Identity, Recipients, Sealer};
@@ -32,8 +32,12 @@ fn pack(criterion: &mut Criterion, samples: &[Sample; 4], zstd_3: Codec) {
         let mut group = criterion.benchmark_group(stage);
         for sample in samples {
             group.throughput(Throughput::Bytes(sample.bytes.len() as u64));
+            let (mut compressor, mut packed) = (codec.packer(), Vec::new());
             group.bench_function(sample.name, |bencher| {
-                bencher.iter(|| frames(&sample.bytes).map(|frame| packed(codec, frame).len()).sum::<usize>());
+                bencher.iter(|| {
+                    frames(&sample.bytes).for_each(|frame| compressor.pack(frame, &mut packed).expect("into memory"));
+                    black_box(&packed).len()
+                });
             });
         }
     }
@@ -41,8 +45,15 @@ fn pack(criterion: &mut Criterion, samples: &[Sample; 4], zstd_3: Codec) {
     for sample in samples {
         let frames: Vec<_> = frames(&sample.bytes).map(|frame| packed(zstd_3, frame)).collect();
         group.throughput(Throughput::Bytes(sample.bytes.len() as u64));
+        let (mut unpacker, mut plain) = (Unpacker::default(), Vec::new());
         group.bench_function(sample.name, |bencher| {
-            bencher.iter(|| frames.iter().map(|frame| unpacked(zstd_3, frame).len()).sum::<usize>());
+            bencher.iter(|| {
+                for frame in &frames {
+                    let outcome = unpacker.unpack(Packing::Zstd, frame, FRAME_BYTES_MAX, &mut plain);
+                    outcome.expect("it was packed by the same");
+                }
+                black_box(&plain).len()
+            });
         });
     }
 }
@@ -65,7 +76,10 @@ fn seal(criterion: &mut Criterion, noise: &Sample) {
     let window = &stored[length(at.start)..length(at.end)];
     group.throughput(Throughput::Bytes(FRAME_BYTES_TARGET as u64));
     group.bench_function("open a range", |bencher| {
-        bencher.iter(|| identity.open_range(&header, window, frame.clone()).expect("it was sealed just above"));
+        let mut opened = Vec::new();
+        bencher.iter(|| {
+            identity.open_range(&header, window, frame.clone(), &mut opened).expect("it was sealed just above");
+        });
     });
 }
 
@@ -76,19 +90,23 @@ fn volume(criterion: &mut Criterion, samples: &[Sample; 4], codec: Codec) {
     for sample in samples {
         let mut group = criterion.benchmark_group("volume");
         group.throughput(Throughput::Bytes(sample.bytes.len() as u64));
+        let (mut compressor, mut frame) = (codec.packer(), Vec::new());
+        let mut tar = Vec::with_capacity(FRAME_BYTES_TARGET + 2 * FILE_BYTES);
         group.bench_function(format!("digest, tar, zstd, age/{}", sample.name), |bencher| {
             bencher.iter(|| {
-                let mut sealer = Sealer::new(&recipients, CAPACITY).expect("one recipient");
-                let mut tar = Vec::with_capacity(FRAME_BYTES_TARGET + 2 * FILE_BYTES);
+                let mut sealer = Sealer::new(&recipients, Vec::with_capacity(CAPACITY)).expect("one recipient");
+                tar.clear();
                 for content in sample.bytes.chunks(FILE_BYTES) {
                     black_box(Digest::of(content));
                     append(&mut tar, &file, content);
                     if tar.len() >= FRAME_BYTES_TARGET {
-                        sealer.write(&packed(codec, &tar)).expect("into memory");
+                        compressor.pack(&tar, &mut frame).expect("into memory");
+                        sealer.write(&frame).expect("into memory");
                         tar.clear();
                     }
                 }
-                sealer.write(&packed(codec, &tar)).expect("into memory");
+                compressor.pack(&tar, &mut frame).expect("into memory");
+                sealer.write(&frame).expect("into memory");
                 sealer.finish().expect("into memory")
             });
         });
@@ -115,7 +133,7 @@ fn unpacked(codec: Codec, packed: &[u8]) -> Vec<u8> {
 }
 
 fn sealed<B: AsRef<[u8]>>(recipients: &Recipients, frames: impl Iterator<Item = B>) -> Vec<u8> {
-    let mut sealer = Sealer::new(recipients, CAPACITY).expect("one recipient");
+    let mut sealer = Sealer::new(recipients, Vec::with_capacity(CAPACITY)).expect("one recipient");
     frames.for_each(|frame| sealer.write(frame.as_ref()).expect("into memory"));
     sealer.finish().expect("into memory")
 }

@@ -16,6 +16,7 @@ use crate::backup::BackupError;
 use crate::backup::flow::{Flow, Permit, Stopped};
 use crate::backup::frames::{FramePlace, FrameTable, PackedFrame};
 use crate::backup::upload::{Upload, What};
+use crate::buffers::Buffer;
 use crate::codec::Codec;
 use crate::format::{Folder, VOLUME_BYTES_TARGET, volume_key};
 use crate::seal::{Recipients, Sealer};
@@ -57,7 +58,7 @@ pub struct Assembler {
 
 /// The volume being filled.
 struct Open {
-    sealer: Sealer,
+    sealer: Sealer<Buffer>,
     tar_bytes: u64,
     members: u32,
     permit: Permit,
@@ -114,8 +115,9 @@ impl Assembler {
 
     fn open(&self) -> Result<Open, BackupError> {
         let permit = self.flow.take_volume()?;
-        // Untouched pages cost nothing, and a buffer that never grows is never copied.
-        let sealer = Sealer::new(&self.recipients, VOLUME_BYTES_TARGET + (1 << 20)).map_err(BackupError::Seal)?;
+        // A buffer that never grows is never copied.
+        let buffer = self.flow.buffer(VOLUME_BYTES_TARGET + (1 << 20));
+        let sealer = Sealer::new(&self.recipients, buffer).map_err(BackupError::Seal)?;
         Ok(Open { sealer, tar_bytes: 0, members: 0, permit })
     }
 
@@ -125,7 +127,7 @@ impl Assembler {
         let sealed = open.sealer.finish().map_err(BackupError::Seal)?;
         let upload = Upload {
             key: self.naming.key(number),
-            bytes: Bytes::from(sealed),
+            bytes: Bytes::from_owner(sealed),
             what: What::Volume { tar_bytes: open.tar_bytes, _memory: open.permit },
         };
         self.uploads.blocking_send(upload).map_err(|_| Stopped.into())

@@ -9,6 +9,7 @@ use crate::backup::BackupError;
 use crate::backup::flow::{Flow, Permit, Stopped};
 use crate::backup::frames::RawFrame;
 use crate::backup::place::Place;
+use crate::buffers::Buffer;
 use crate::format::{FRAME_BYTES_ALONE, FRAME_BYTES_TARGET};
 use crate::tree::meta::Meta;
 use crate::volume::member::{Body, pad, write_header};
@@ -22,7 +23,7 @@ pub struct Filler {
 }
 
 struct Frame {
-    tar: Vec<u8>,
+    tar: Buffer,
     members: u32,
     permit: Permit,
 }
@@ -57,7 +58,7 @@ impl Filler {
         if self.frame.is_none() {
             let capacity = room.max(FRAME_BYTES_TARGET + FRAME_BYTES_ALONE);
             let permit = self.flow.take_frame(capacity)?;
-            self.frame = Some(Frame { tar: Vec::with_capacity(capacity), members: 0, permit });
+            self.frame = Some(Frame { tar: self.flow.buffer(capacity), members: 0, permit });
         }
         let frame = self.frame.as_mut().expect("made just above");
         let start = frame.tar.len();
@@ -143,7 +144,7 @@ mod tests {
     fn read(frames: &[RawFrame], place: Place) -> Vec<u8> {
         let Place::New { frame, offset, bytes, .. } = place else { panic!("{place:?}") };
         let tar = &frames.iter().find(|raw| raw.number == frame).unwrap().tar;
-        data("v", &tar[offset as usize..(offset + bytes) as usize]).unwrap()
+        data("v", &tar[offset as usize..(offset + bytes) as usize]).unwrap().to_vec()
     }
 
     #[test]

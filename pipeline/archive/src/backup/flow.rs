@@ -6,6 +6,7 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::backup::BackupError;
+use crate::buffers::{Buffer, Buffers};
 
 /// Bytes of unpacked frames on their way. Packed, they take as much again until they are in their
 /// volume. One that is bigger counts as all of it, so it can always be had, and is then alone.
@@ -21,6 +22,7 @@ pub struct Flow(Arc<Shared>);
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
+    buffers: Buffers,
 }
 
 #[derive(Default)]
@@ -59,6 +61,11 @@ impl Flow {
         let bytes = bytes.min(FRAME_BYTES);
         self.wait(|state| state.frame_bytes + bytes <= FRAME_BYTES)?.frame_bytes += bytes;
         Ok(Permit { flow: self.clone(), frame_bytes: bytes, volumes: 0 })
+    }
+
+    /// A buffer of `bytes` for a frame or a volume that has its memory.
+    pub fn buffer(&self, bytes: usize) -> Buffer {
+        self.0.buffers.take(bytes)
     }
 
     /// Waits for memory for a volume.

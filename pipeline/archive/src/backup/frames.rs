@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::backup::BackupError;
 use crate::backup::flow::{Flow, Permit};
+use crate::buffers::Buffer;
 use crate::codec::Codec;
 use crate::sort::nameless;
 
@@ -20,7 +21,7 @@ pub struct RawFrame {
     /// Its number in this run, from 0 without gaps.
     pub number: u64,
     /// Whole members.
-    pub tar: Vec<u8>,
+    pub tar: Buffer,
     /// How many.
     pub members: u32,
     /// Its memory.
@@ -32,7 +33,7 @@ pub struct PackedFrame {
     /// Its number.
     pub number: u64,
     /// The packed bytes.
-    pub packed: Vec<u8>,
+    pub packed: Buffer,
     /// Bytes of tar in it.
     pub tar_bytes: u64,
     /// Members in it.
@@ -43,14 +44,15 @@ pub struct PackedFrame {
 
 /// A worker: packs frames until there are no more.
 pub fn pack(codec: Codec, raw: &Mutex<Receiver<RawFrame>>, packed: &SyncSender<PackedFrame>, flow: &Flow) {
+    let mut compressor = codec.packer();
     loop {
         let next = raw.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(frame) = next else { return };
         let tar_bytes = frame.tar.len() as u64;
-        let bytes = match codec.pack(&frame.tar) {
-            Ok(bytes) => bytes,
-            Err(error) => return flow.fail(BackupError::Pack(error)),
-        };
+        let mut bytes = flow.buffer(frame.tar.len());
+        if let Err(error) = compressor.pack(&frame.tar, &mut bytes) {
+            return flow.fail(BackupError::Pack(error));
+        }
         drop(frame.tar);
         let done = PackedFrame {
             number: frame.number,
@@ -135,7 +137,9 @@ mod tests {
         let (packed_in, packed_out) = sync_channel(4);
         for number in 0..3 {
             let permit = flow.take_frame(100).unwrap();
-            raw_in.send(RawFrame { number, tar: vec![7; 1000], members: 1, permit }).unwrap();
+            let mut tar = flow.buffer(1000);
+            tar.resize(1000, 7);
+            raw_in.send(RawFrame { number, tar, members: 1, permit }).unwrap();
         }
         drop(raw_in);
         pack(codec, &Mutex::new(raw_out), &packed_in, &flow);

@@ -19,6 +19,7 @@ pub mod chain;
 pub mod parent;
 pub mod state;
 
+pub mod cutter;
 pub mod produce;
 pub mod reading;
 

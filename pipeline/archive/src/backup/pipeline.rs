@@ -45,7 +45,7 @@ use crate::tree::walk::Walk;
 /// Workers that compress.
 const PACKERS: usize = 2;
 /// Frames waiting for a worker, and for the assembler.
-const FRAMES: usize = 1;
+const FRAMES: usize = 4;
 /// Entries waiting for the catalog.
 const ITEMS: usize = 1024;
 

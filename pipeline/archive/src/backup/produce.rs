@@ -15,6 +15,7 @@ use dualsync_model::path::RawPath;
 use dualsync_model::time::Timestamp;
 
 use crate::backup::BackupError;
+use crate::backup::cutter::Cutter;
 use crate::backup::filler::Filler;
 use crate::backup::flow::Stopped;
 use crate::backup::index::Index;
@@ -58,6 +59,7 @@ pub struct Producer {
     pub(super) rules: Rules,
     pub(super) index: Index,
     pub(super) filler: Filler,
+    pub(super) cutter: Cutter,
     pub(super) spill: PathBuf,
     pub(super) counts: Counts,
     volumes: Arc<Volumes>,
@@ -96,9 +98,9 @@ impl Producer {
         events: Events,
         spill: PathBuf,
     ) -> Self {
-        let (counts, links) = (Counts::default(), HashMap::new());
+        let (counts, links, cutter) = (Counts::default(), HashMap::new(), Cutter::default());
         let (index, left_behind) = (plan.index, plan.left_behind);
-        Self { rules, index, filler, spill, counts, volumes, left_behind, items, events, links }
+        Self { rules, index, filler, cutter, spill, counts, volumes, left_behind, items, events, links }
     }
 
     /// The end of the pass.

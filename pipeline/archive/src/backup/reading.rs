@@ -6,8 +6,6 @@
 
 use std::io::Read as _;
 
-use fastcdc::v2020::{ChunkData, StreamCDC};
-
 use dualsync_model::path::RawPath;
 
 use crate::backup::BackupError;
@@ -18,7 +16,7 @@ use crate::backup::produce::{Producer, state_of};
 use crate::catalog::entry::{At, State};
 use crate::catalog::stream::Grouped;
 use crate::digest::Digest;
-use crate::format::{PART_BYTES_AVERAGE, PART_BYTES_MAX, PART_BYTES_MIN, WHOLE_FILE_BYTES_MAX, part_path};
+use crate::format::{WHOLE_FILE_BYTES_MAX, part_path};
 use crate::spool::Spool;
 use crate::tree::content::Content as Source;
 use crate::tree::layout::{Layout, digest};
@@ -109,12 +107,14 @@ impl Producer {
     ) -> Result<Content, BackupError> {
         let mut layout = Layout::new(meta);
         let mut parts = Spool::new(&self.spill);
-        for chunk in cut(&mut source) {
-            let ChunkData { data, .. } = chunk.map_err(|error| BackupError::Source(error.into()))?;
-            let mut rest = &data[..];
+        let mut cutter = std::mem::take(&mut self.cutter);
+        cutter.begin();
+        while let Some(data) = cutter.next(&mut source).map_err(BackupError::Source)? {
+            let mut rest = data;
             while layout.place(&mut rest).map_err(BackupError::Layout)?.is_some() {}
-            parts.push(self.part(meta, &data)?)?;
+            parts.push(self.part(meta, data)?)?;
         }
+        self.cutter = cutter;
         let sha256 = layout.finish().map_err(BackupError::Layout)?;
         let state = source.finish().map_or_else(|problem| state_of(&problem), |()| State::Good);
         let mut content = Content { sha256: Some(sha256), state, ..Content::missing() };
@@ -146,50 +146,4 @@ impl Producer {
 /// Metadata of the member of a part: nothing that is told of the file, but a time that tools accept.
 fn part_meta(file: &Meta, bytes: u64) -> Meta {
     Meta { size: bytes, mode: 0o600, uid: 0, gid: 0, xattrs: None, extents: None, ..file.clone() }
-}
-
-/// Cuts data at borders that its content chooses.
-pub fn cut<R: std::io::Read>(data: R) -> StreamCDC<R> {
-    StreamCDC::new(data, PART_BYTES_MIN, PART_BYTES_AVERAGE, PART_BYTES_MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The bytes of a xorshift generator: the same on every machine.
-    fn noise(length: usize) -> Vec<u8> {
-        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-        std::iter::repeat_with(|| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state.to_le_bytes()[0]
-        })
-        .take(length)
-        .collect()
-    }
-
-    fn lengths(data: &[u8]) -> Vec<usize> {
-        cut(data).map(|chunk| chunk.unwrap().length).collect()
-    }
-
-    #[test]
-    fn borders_are_part_of_the_format() {
-        assert_eq!(lengths(&noise(20 << 20)), BORDERS);
-        assert_eq!(lengths(&vec![0; 20 << 20]), [PART_BYTES_MAX, PART_BYTES_MAX, 4 << 20]);
-    }
-
-    /// Written down when format 1 was fixed: other borders would store every big file once more.
-    const BORDERS: [usize; 7] = [2_484_973, 2_422_716, 2_709_287, 2_095_288, 3_657_036, 1_156_341, 6_445_879];
-
-    #[test]
-    fn an_insertion_moves_no_border_behind_it() {
-        let data = noise(20 << 20);
-        let moved = [b"inserted", &data[..]].concat();
-        let digests = |data: &[u8]| cut(data).map(|chunk| Digest::of(&chunk.unwrap().data)).collect::<Vec<_>>();
-        let (before, after) = (digests(&data), digests(&moved));
-        let shared = after.iter().filter(|digest| before.contains(digest)).count();
-        assert!(shared + 2 >= before.len() && before.len() > 4, "{shared} of {}", before.len());
-    }
 }

@@ -152,7 +152,7 @@ impl Draft {
 /// Packs and seals lines, of a segment or of an index.
 pub fn seal_lines(recipients: &Recipients, plain: &[u8]) -> Result<Vec<u8>, SegmentError> {
     let packed = Codec::CATALOG.pack(plain).map_err(SegmentError::Unpack)?;
-    let mut sealer = Sealer::new(recipients, packed.len() + 4096)?;
+    let mut sealer = Sealer::new(recipients, Vec::with_capacity(packed.len() + 4096))?;
     sealer.write(&packed)?;
     Ok(sealer.finish()?)
 }

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::buffers::Buffer;
 use crate::contents::ReadError;
 use crate::contents::plan::split_frame_key;
 use crate::damage::Damage;
@@ -72,12 +73,12 @@ enum HeldBytes {
     /// A whole volume as it is stored.
     Stored(Bytes),
     /// What age unpacked from this offset on.
-    Plain(u64, Vec<u8>),
+    Plain(u64, Buffer),
 }
 
 impl Sealed {
     /// The frame, still packed.
-    pub(super) fn open(&self, volumes: &Volumes) -> Result<Vec<u8>, VolumeError> {
+    pub(super) fn open(&self, volumes: &Volumes) -> Result<Buffer, VolumeError> {
         let Held { volume, bytes, .. } = &*self.held;
         let Frame { start, bytes: length } = self.frame;
         match bytes {
@@ -91,7 +92,10 @@ impl Sealed {
                     key: volume.clone(),
                     source: std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "an end before its frames"),
                 };
-                range().map(<[u8]>::to_vec).ok_or_else(short)
+                let range = range().ok_or_else(short)?;
+                let mut packed = volumes.buffer(range.len());
+                packed.extend_from_slice(range);
+                Ok(packed)
             }
         }
     }

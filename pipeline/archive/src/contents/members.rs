@@ -4,6 +4,7 @@
 //! is free; the sink gets each member once, with all files that want it.
 
 use std::iter::Peekable;
+use std::ops::Range;
 use std::sync::Arc;
 
 use futures::StreamExt as _;
@@ -17,7 +18,7 @@ use crate::contents::{ReadError, Sink, Wanted};
 use crate::damage::Damage;
 use crate::sort::Sorted;
 use crate::volume::content;
-use crate::volume::reader::{VolumeError, Volumes, packing, unpack};
+use crate::volume::reader::{VolumeError, Volumes};
 
 /// Files handed to the sink at once; a member that more files share is unpacked again for the next.
 const FILES_MAX: usize = 2048;
@@ -65,7 +66,8 @@ struct Workers<'s> {
 
 impl<'s> Workers<'s> {
     fn new(volumes: &'s Arc<Volumes>, sink: &'s Arc<dyn Sink>) -> Self {
-        let running_max = std::thread::available_parallelism().map_or(2, |count| count.get().clamp(2, 4));
+        // One more than cores: while one waits for the disk, or the next frame is looked up, no core is idle.
+        let running_max = std::thread::available_parallelism().map_or(2, |count| (count.get() + 1).min(4));
         Self { volumes, sink, running: FuturesUnordered::new(), running_max, unpacked_bytes: 0 }
     }
 
@@ -105,36 +107,39 @@ impl<'s> Workers<'s> {
 
 /// Unpacks a frame and gives the sink each member that is wanted of it.
 fn serve(volumes: &Volumes, volume: &str, sealed: Result<Sealed, Arc<VolumeError>>, files: &[Wanted], sink: &dyn Sink) {
-    let place = |wanted: &Wanted| wanted.entry.at.as_ref().map(|at| (at.offset, at.bytes));
+    let tar = |wanted: &Wanted| wanted.entry.at.as_ref().map(|at| (at.offset, at.bytes));
     let frame = sealed.and_then(|sealed| {
         let packed = sealed.open(volumes)?;
         // The room of the volume is free from here on.
         drop(sealed);
-        Ok(unpack(volume, packing(volume)?, &packed)?)
+        Ok(volumes.unpack(volume, &packed)?)
     });
-    for files in files.chunk_by(|a, b| place(a) == place(b)) {
+    for files in files.chunk_by(|a, b| tar(a) == tar(b)) {
         let Some(at) = files.first().and_then(|file| file.entry.at.as_ref()) else { continue };
         match &frame {
             Ok(frame) => {
-                let data = member(volume, frame, at);
-                sink.member(files, data.as_deref());
+                let place = place(volume, frame, at);
+                sink.member(files, place.as_ref().map(|place| &frame[place.clone()]));
             }
             Err(error) => sink.member(files, Err(error)),
         }
     }
 }
 
-/// The data of one member of an unpacked frame.
-pub(super) fn member(volume: &str, frame: &[u8], at: &At) -> Result<Vec<u8>, VolumeError> {
+/// Where in an unpacked frame the data of one member lies.
+pub(super) fn place(volume: &str, frame: &[u8], at: &At) -> Result<Range<usize>, VolumeError> {
     let tar = || {
         let start = usize::try_from(at.offset).ok()?;
-        frame.get(start..start.checked_add(usize::try_from(at.bytes).ok()?)?)
+        let end = start.checked_add(usize::try_from(at.bytes).ok()?)?;
+        Some((start, frame.get(start..end)?))
     };
     let short = || VolumeError::Content {
         key: volume.to_owned(),
         source: std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "a frame that is too short"),
     };
-    content::data(volume, tar().ok_or_else(short)?)
+    let (start, tar) = tar().ok_or_else(short)?;
+    let data = content::place(volume, tar)?;
+    Ok(start + data.start..start + data.end)
 }
 
 /// The sorted files, taken frame by frame.

@@ -13,12 +13,12 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 
 use crate::catalog::entry::Part;
-use crate::contents::members::member;
+use crate::contents::members::place;
 use crate::contents::plan::FILE;
 use crate::contents::{PartedFile, ReadError, Sink, Wanted};
 use crate::digest::Digest;
 use crate::sort::spool::Spooled;
-use crate::volume::reader::{VolumeError, Volumes, packing, unpack};
+use crate::volume::reader::{VolumeError, Volumes};
 
 /// Runs fetched and unpacked ahead.
 const RUNS: usize = 3;
@@ -30,7 +30,7 @@ const RUN_BYTES_MAX: u64 = 4 << 20;
 const RUN_PLAIN_BYTES_MAX: u64 = 4 << 20;
 
 /// The parts of a run, in order.
-type Opened = Vec<Result<Vec<u8>, Arc<VolumeError>>>;
+type Opened = Vec<Result<Bytes, Arc<VolumeError>>>;
 
 pub(super) async fn read(volumes: &Arc<Volumes>, parted: Spooled, sink: &Arc<dyn Sink>) -> Result<(), ReadError> {
     let mut parted = parted.peekable();
@@ -71,7 +71,7 @@ async fn held(begun: Option<Arc<File>>, mut offset: u64, run: &[Part]) -> Result
             let mut data = vec![0; usize::try_from(part.bytes).ok()?];
             file.read_exact_at(&mut data, offset).ok()?;
             offset += part.bytes;
-            parts.push(Ok((Digest::of(&data) == part.sha256).then_some(data)?));
+            parts.push(Ok((Digest::of(&data) == part.sha256).then(|| Bytes::from(data))?));
         }
         Some(parts)
     })
@@ -149,17 +149,17 @@ fn continues(run: &[Part], next: &Part) -> bool {
         && plain < RUN_PLAIN_BYTES_MAX
 }
 
-async fn open(volumes: &Volumes, run: Vec<Part>) -> Result<Opened, ReadError> {
+async fn open(volumes: &Arc<Volumes>, run: Vec<Part>) -> Result<Opened, ReadError> {
     let (Some(first), Some(last)) = (run.first(), run.last()) else { return Ok(Vec::new()) };
     let start = first.at.frame;
     let end = last.at.frame.saturating_add(last.at.frame_bytes);
     match volumes.packed(&first.at.volume, start..end).await {
         Ok(packed) => {
-            let packed = Bytes::from(packed);
+            let (packed, volumes) = (Bytes::from_owner(packed), Arc::clone(volumes));
             let frame = |part: &Part| frame_of(part, &packed, start);
             let frames = run.iter().map(frame).collect::<Vec<_>>();
             Ok(tokio::task::spawn_blocking(move || {
-                run.iter().zip(frames).map(|(part, frame)| unfold(part, frame)).collect()
+                run.iter().zip(frames).map(|(part, frame)| unfold(&volumes, part, &frame)).collect()
             })
             .await?)
         }
@@ -187,11 +187,11 @@ fn frame_of(part: &Part, packed: &Bytes, start: u64) -> Bytes {
 }
 
 /// The data of a part, proved against its digest.
-fn unfold(part: &Part, packed: Bytes) -> Result<Vec<u8>, Arc<VolumeError>> {
+fn unfold(volumes: &Volumes, part: &Part, packed: &[u8]) -> Result<Bytes, Arc<VolumeError>> {
     let volume = part.at.volume.as_str();
-    let frame = unpack(volume, packing(volume)?, &packed)?;
-    drop(packed);
-    let data = member(volume, &frame, &part.at)?;
+    let frame = volumes.unpack(volume, packed)?;
+    let place = place(volume, &frame, &part.at)?;
+    let data = Bytes::from_owner(frame).slice(place);
     if Digest::of(&data) == part.sha256 && data.len() as u64 == part.bytes {
         return Ok(data);
     }

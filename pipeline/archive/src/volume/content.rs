@@ -5,21 +5,26 @@
 //! data is what lies in the extents that the catalog lists, one after the other.
 
 use std::io;
+use std::ops::Range;
 
 use futures::StreamExt as _;
-use tokio::io::AsyncReadExt as _;
 
 use crate::volume::reader::VolumeError;
 
 const BLOCK_BYTES: usize = 512;
 
 /// The data of the member whose tar is `tar`, as [`crate::volume::reader::Volumes::member`] gives it.
-pub fn data(key: &str, tar: &[u8]) -> Result<Vec<u8>, VolumeError> {
+pub fn data<'t>(key: &str, tar: &'t [u8]) -> Result<&'t [u8], VolumeError> {
+    Ok(&tar[place(key, tar)?])
+}
+
+/// Where in `tar` the data lies.
+pub fn place(key: &str, tar: &[u8]) -> Result<Range<usize>, VolumeError> {
     // The reader's other end is memory, so it never waits.
     futures::executor::block_on(read(tar)).map_err(|source| VolumeError::Content { key: key.to_owned(), source })
 }
 
-async fn read(tar: &[u8]) -> io::Result<Vec<u8>> {
+async fn read(tar: &[u8]) -> io::Result<Range<usize>> {
     let mut archive = tokio_tar::ArchiveBuilder::new(tar).set_pax_only(true).build();
     let mut entries = archive.entries()?;
     let mut entry = entries.next().await.ok_or_else(|| wrong("no member where the catalog says"))??;
@@ -30,16 +35,17 @@ async fn read(tar: &[u8]) -> io::Result<Vec<u8>> {
         Some(records) => is_sparse(records)?,
         None => false,
     };
-    let mut data = Vec::with_capacity(tar.len());
-    entry.read_to_end(&mut data).await?;
-    if data.len() as u64 != entry.effective_size() {
-        return Err(wrong("a member that ends early"));
-    }
+    // Taken from where the reader says that it lies, without a copy.
+    let place = || {
+        let start = usize::try_from(entry.raw_file_position()).ok()?;
+        let end = start.checked_add(usize::try_from(entry.effective_size()).ok()?)?;
+        (end <= tar.len()).then_some(start..end)
+    };
+    let mut place = place().ok_or_else(|| wrong("a member that ends early"))?;
     if sparse {
-        let map_bytes = map_bytes(&data).ok_or_else(|| wrong("a sparse map that is not readable"))?;
-        data.drain(..map_bytes);
+        place.start += map_bytes(&tar[place.clone()]).ok_or_else(|| wrong("a sparse map that is not readable"))?;
     }
-    Ok(data)
+    Ok(place)
 }
 
 fn is_sparse(records: tokio_tar::PaxExtensions<'_>) -> io::Result<bool> {

@@ -13,8 +13,9 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use tokio::sync::OnceCell;
 
+use crate::buffers::{Buffer, Buffers};
 use crate::catalog::entry::At;
-use crate::codec::Packing;
+use crate::codec::{Packing, Unpacker};
 use crate::format::{AGE_HEADER_BYTES_MAX, FRAME_BYTES_MAX, VOLUMES, volume_suffix};
 use crate::manifest::Stored;
 use crate::objects::{ObjectError, Objects};
@@ -89,6 +90,7 @@ pub struct Volumes {
     heads: Mutex<HashMap<String, Arc<Head>>>,
     /// The last volume that was shadowed, as it is stored: who wants a range of it may want another.
     older: tokio::sync::Mutex<Option<(String, Bytes)>>,
+    buffers: Buffers,
 }
 
 /// Size and digest of each volume.
@@ -128,7 +130,14 @@ impl Volumes {
     }
 
     fn over(objects: Objects, identity: Identity, list: List) -> Self {
-        Self { objects, identity, list, heads: Mutex::default(), older: tokio::sync::Mutex::default() }
+        Self {
+            objects,
+            identity,
+            list,
+            heads: Mutex::default(),
+            older: tokio::sync::Mutex::default(),
+            buffers: Buffers::default(),
+        }
     }
 
     /// Size and digest of a volume, as the point lists it; `None` also where the list was not read.
@@ -161,19 +170,32 @@ impl Volumes {
     /// first time a volume is used.
     pub async fn member(&self, at: &At) -> Result<Vec<u8>, VolumeError> {
         let frame = self.frame(&at.volume, at.frame, at.frame_bytes).await?;
-        cut(&at.volume, frame, at)
+        cut(&at.volume, &frame, at)
     }
 
     /// A frame, unpacked.
-    pub async fn frame(&self, key: &str, frame: u64, frame_bytes: u64) -> Result<Vec<u8>, VolumeError> {
-        let packing = packing(key)?;
+    pub async fn frame(&self, key: &str, frame: u64, frame_bytes: u64) -> Result<Buffer, VolumeError> {
         let packed = self.packed(key, frame..frame.saturating_add(frame_bytes)).await?;
-        unpack(key, packing, &packed)
+        self.unpack(key, &packed)
+    }
+
+    /// Memory for `bytes` of a frame.
+    pub fn buffer(&self, bytes: usize) -> Buffer {
+        self.buffers.take(bytes)
+    }
+
+    /// Unpacks one frame.
+    pub fn unpack(&self, key: &str, packed: &[u8]) -> Result<Buffer, VolumeError> {
+        let packing = packing(key)?;
+        let mut plain = self.buffer(packing.announced_bytes(packed).min(FRAME_BYTES_MAX));
+        let unpacked = Unpacker::default().unpack(packing, packed, FRAME_BYTES_MAX, &mut plain);
+        unpacked.map_err(|source| VolumeError::Content { key: key.to_owned(), source })?;
+        Ok(plain)
     }
 
     /// What age unpacks from a range of the volume: one frame or several in a row, still packed. Where that fails, from an older
     /// version, which is read whole, since only all of it has a digest.
-    pub async fn packed(&self, key: &str, plain: Range<u64>) -> Result<Vec<u8>, VolumeError> {
+    pub async fn packed(&self, key: &str, plain: Range<u64>) -> Result<Buffer, VolumeError> {
         let error = match self.packed_on_top(key, plain.clone()).await {
             Err(error) if error.finding().is_some() => error,
             outcome => return outcome,
@@ -199,16 +221,14 @@ impl Volumes {
         (found != stored.bytes).then(|| error.into())
     }
 
-    async fn packed_on_top(&self, key: &str, plain: Range<u64>) -> Result<Vec<u8>, VolumeError> {
+    async fn packed_on_top(&self, key: &str, plain: Range<u64>) -> Result<Buffer, VolumeError> {
         let head = self.head(key).await?;
         let range = head.header.stored_range(&plain, head.stored_bytes);
         let window = match &head.whole {
             Some(whole) => part(whole, &range).map(Bytes::copy_from_slice).unwrap_or_default(),
             None => self.objects.get_range(key, range).await?,
         };
-        self.identity
-            .open_range(&head.header, &window, plain)
-            .map_err(|source| VolumeError::Seal { key: key.to_owned(), source })
+        self.open(key, &head.header, &window, plain)
     }
 
     /// A whole volume as it is stored, proved against the digest that the point lists.
@@ -218,13 +238,18 @@ impl Volumes {
 
     /// What age unpacks from a range of a volume that is at hand as it is stored. Frames are unsealed where they
     /// are used, so that a whole volume is never in memory twice.
-    pub fn unseal(&self, key: &str, stored: &[u8], plain: Range<u64>) -> Result<Vec<u8>, VolumeError> {
-        let head = Header::parse(stored).ok_or_else(|| content(key, "no age header at its beginning"))?;
-        let window = part(stored, &head.stored_range(&plain, stored.len() as u64));
-        let window = window.ok_or_else(|| content(key, "an end before its frames"))?;
+    pub fn unseal(&self, key: &str, stored: &[u8], plain: Range<u64>) -> Result<Buffer, VolumeError> {
+        let header = Header::parse(stored).ok_or_else(|| content(key, "no age header at its beginning"))?;
+        let window = part(stored, &header.stored_range(&plain, stored.len() as u64));
+        self.open(key, &header, window.ok_or_else(|| content(key, "an end before its frames"))?, plain)
+    }
+
+    fn open(&self, key: &str, header: &Header, window: &[u8], plain: Range<u64>) -> Result<Buffer, VolumeError> {
+        let mut bytes = self.buffer(window.len());
         self.identity
-            .open_range(&head, window, plain)
-            .map_err(|source| VolumeError::Seal { key: key.to_owned(), source })
+            .open_range(header, window, plain, &mut bytes)
+            .map_err(|source| VolumeError::Seal { key: key.to_owned(), source })?;
+        Ok(bytes)
     }
 
     fn known_head(&self, key: &str) -> Option<Arc<Head>> {
@@ -263,27 +288,18 @@ fn part<'b>(bytes: &'b [u8], range: &Range<u64>) -> Option<&'b [u8]> {
     bytes.get(usize::try_from(range.start).ok()?..usize::try_from(range.end).ok()?)
 }
 
-/// Unpacks one frame.
-pub fn unpack(key: &str, packing: Packing, packed: &[u8]) -> Result<Vec<u8>, VolumeError> {
-    packing.unpack(packed, FRAME_BYTES_MAX).map_err(|source| VolumeError::Content { key: key.to_owned(), source })
-}
-
 /// How a volume is packed, by its key.
 pub fn packing(key: &str) -> Result<Packing, VolumeError> {
     volume_suffix(key).and_then(Packing::from_suffix).ok_or_else(|| content(key, "an unknown kind of volume"))
 }
 
 /// The member in its unpacked frame.
-pub fn cut(key: &str, mut frame: Vec<u8>, at: &At) -> Result<Vec<u8>, VolumeError> {
-    let bounds = || -> Option<(usize, usize)> {
+pub fn cut(key: &str, frame: &[u8], at: &At) -> Result<Vec<u8>, VolumeError> {
+    let member = || {
         let start = usize::try_from(at.offset).ok()?;
-        let end = start.checked_add(usize::try_from(at.bytes).ok()?)?;
-        (end <= frame.len()).then_some((start, end))
+        frame.get(start..start.checked_add(usize::try_from(at.bytes).ok()?)?)
     };
-    let (start, end) = bounds().ok_or_else(|| content(key, "a frame that is too short"))?;
-    frame.truncate(end);
-    frame.drain(..start);
-    Ok(frame)
+    member().map(<[u8]>::to_vec).ok_or_else(|| content(key, "a frame that is too short"))
 }
 
 fn content(key: &str, text: &'static str) -> VolumeError {

@@ -2,8 +2,8 @@
 //!
 //! A read that comes from nowhere fetches its own blocks only: file-system records lie scattered,
 //! and each stray block costs money. A read that goes on where another stopped doubles its reach,
-//! up to [`REACH_BYTES_MAX`], and from half way on the next stretch is fetched while this one is
-//! consumed. Each block that turns out damaged is noted once, with the bytes of the image it spoils.
+//! up to [`REACH_BYTES_MAX`], and from half way on, at full reach from its beginning, the next stretch is fetched while this
+//! one is consumed. Each block that turns out damaged is noted once, with the bytes of the image it spoils.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -144,8 +144,10 @@ impl<S: BlockSource> CachedImage<S> {
         let reach_max = (REACH_BYTES_MAX / block_bytes).max(1);
         let mut state = self.lock();
         if let Some(found) = state.find(block) {
-            let half = found.blocks.start + (found.blocks.end - found.blocks.start) / 2;
-            let ahead = (block >= half).then(|| state.go_on(found.blocks.end, reach_max, blocks)).flatten();
+            let length = found.blocks.end - found.blocks.start;
+            // A stream that has come so far goes on: the next stretch is inflated beside this one, on another core.
+            let from = if length >= reach_max { found.blocks.start } else { found.blocks.start + length / 2 };
+            let ahead = (block >= from).then(|| state.go_on(found.blocks.end, reach_max, blocks)).flatten();
             state.evict(CACHE_BYTES / block_bytes);
             return (found, ahead);
         }

@@ -4,6 +4,8 @@
 //! walk only notes where each file begins, the notes are sorted outside memory, and the files are
 //! read along the device, which the view turns into long fetches.
 
+use std::collections::VecDeque;
+use std::num::NonZeroU64;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
@@ -66,6 +68,63 @@ impl StorageOrder {
     }
 }
 
+/// Files opened ahead, and bytes of them that the kernel is asked for ahead.
+const FILES_AHEAD: usize = 64;
+const BYTES_AHEAD: u64 = 8 << 20;
+
+/// A file whose turn has come.
+pub(super) struct Opened {
+    /// What is known of it.
+    pub noted: Noted,
+    /// It, open.
+    pub file: Result<OwnedFd, Errno>,
+}
+
+/// Opens files before their turn and asks the kernel for their content, so that the image's blocks are fetched and inflated
+/// while an earlier file is hashed. Only for files that are all going to be read: what is asked for is paid for.
+pub(super) struct Ahead<'a, I> {
+    tree: &'a Tree,
+    files: I,
+    opened: VecDeque<Opened>,
+    bytes: u64,
+}
+
+impl<'a, I: Iterator<Item = Result<Noted, InsideError>>> Ahead<'a, I> {
+    pub(super) fn new(tree: &'a Tree, files: I) -> Self {
+        Self { tree, files, opened: VecDeque::new(), bytes: 0 }
+    }
+
+    fn look_ahead(&mut self) -> Result<(), InsideError> {
+        while self.opened.len() < FILES_AHEAD && self.bytes < BYTES_AHEAD {
+            let Some(noted) = self.files.next().transpose()? else { break };
+            let file = open_file(self.tree, &noted.fact.path);
+            // A further name of the same inode is not read again.
+            let is_read = self.opened.back().is_none_or(|last| last.noted.inode != noted.inode);
+            if let Some(length) = NonZeroU64::new(noted.fact.size.min(BYTES_AHEAD)).filter(|_| is_read)
+                && let Ok(file) = &file
+            {
+                let _ = fadvise(file, 0, Some(length), Advice::WillNeed);
+            }
+            self.bytes += noted.fact.size;
+            self.opened.push_back(Opened { noted, file });
+        }
+        Ok(())
+    }
+}
+
+impl<I: Iterator<Item = Result<Noted, InsideError>>> Iterator for Ahead<'_, I> {
+    type Item = Result<Opened, InsideError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if let Err(error) = self.look_ahead() {
+            return Some(Err(error));
+        }
+        let opened = self.opened.pop_front()?;
+        self.bytes -= opened.noted.fact.size;
+        Some(Ok(opened))
+    }
+}
+
 /// Opens a file of the tree for reading.
 pub(super) fn open_file(tree: &Tree, path: &RawPath) -> Result<OwnedFd, Errno> {
     open_beneath(tree.root(), path, OFlags::RDONLY | OFlags::NONBLOCK)
@@ -101,8 +160,12 @@ pub(super) fn read_all(
             // A mounted image does not change: a file that ends early is a broken one.
             Ok(0) => return Ok(Err(Unread { at: physical_at(&file, offset), errno: Errno::IO })),
             Ok(count) => {
+                let end = offset + count as u64;
+                if let Some(length) = NonZeroU64::new((size - end.min(size)).min(BYTES_AHEAD)) {
+                    let _ = fadvise(&file, end, Some(length), Advice::WillNeed);
+                }
                 take(offset, &buffer[..count])?;
-                offset += count as u64;
+                offset = end;
             }
             Err(Errno::INTR) => {}
             Err(errno) => return Ok(Err(Unread { at: physical_at(&file, offset), errno })),

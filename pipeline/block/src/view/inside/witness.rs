@@ -1,5 +1,6 @@
 //! Tells every entry of the mounted tree, with the SHA-256 of what is stored.
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use aws_lc_rs::digest::{Context, SHA256};
@@ -8,7 +9,7 @@ use dualsync_model::path::RawPath;
 use dualsync_model::slice::Slice;
 use rustix::io::Errno;
 
-use super::content::{Noted, StorageOrder, Unread, open_file, read_all};
+use super::content::{Ahead, Noted, Opened, StorageOrder, Unread, read_all};
 use super::entry::{Inode, Meta, bare_fact, fact, hex};
 use super::mount::Tree;
 use super::protocol::{Line, MountedBy};
@@ -33,12 +34,12 @@ pub(super) fn witness(tree: &Tree, slice: Option<Slice>, state: &Path, out: &mut
     let mut buffer = vec![0; PIECE_BYTES];
     // Names of one inode follow each other: its content is read once.
     let mut last: Option<(Inode, Result<String, Unread>)> = None;
-    for noted in files.finish()? {
-        let Noted { mut fact, inode } = noted?;
+    for opened in Ahead::new(tree, files.finish()?) {
+        let Opened { noted: Noted { mut fact, inode }, file } = opened?;
         let known = last.take().filter(|(of, _)| *of == inode);
         let content = match known {
             Some((_, content)) => content,
-            None => hash(tree, &fact, &mut buffer, &mut tally, out)?,
+            None => hash(file, fact.size, &mut buffer, &mut tally, out)?,
         };
         match &content {
             Ok(sha256) => {
@@ -59,18 +60,18 @@ pub(super) fn broken(fact: Box<Fact>, unread: Unread) -> Line {
 }
 
 fn hash(
-    tree: &Tree,
-    fact: &Fact,
+    file: Result<OwnedFd, Errno>,
+    size: u64,
     buffer: &mut [u8],
     tally: &mut Tally,
     out: &mut Output,
 ) -> Result<Result<String, Unread>, InsideError> {
-    let file = match open_file(tree, &fact.path) {
+    let file = match file {
         Ok(file) => file,
         Err(errno) => return Ok(Err(errno.into())),
     };
     let mut context = Context::new(&SHA256);
-    let read = read_all(&file, fact.size, buffer, |_, piece| {
+    let read = read_all(&file, size, buffer, |_, piece| {
         context.update(piece);
         tally.read(out, piece.len() as u64)
     })?;

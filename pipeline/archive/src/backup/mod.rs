@@ -10,6 +10,8 @@
 
 pub mod pipeline;
 
+pub mod aside;
+
 pub mod commit;
 pub mod proof;
 

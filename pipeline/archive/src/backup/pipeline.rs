@@ -1,8 +1,8 @@
 //! Starts the stages of a backup and waits for them.
 //!
 //! ```text
-//! walk, join, read ─▶ frames ─▶ two packers ─▶ assembler ─▶ volumes ──▶ uploader
-//!        └──────────▶ entries ────────────────▶ cataloger ─▶ segments ─▶
+//! walk, parent's catalog ─▶ join, read ─▶ frames ─▶ two packers ─▶ assembler ─▶ volumes ──▶ uploader
+//!                               └────────▶ entries ────────────────▶ cataloger ─▶ segments ─▶
 //! ```
 //!
 //! Reading, compressing, sealing and sending overlap; every channel and every buffer is bounded, so memory
@@ -17,6 +17,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 use dualsync_model::job::BackupTask;
 
+use crate::backup::aside::aside;
 use crate::backup::assemble::{Assembler, Naming};
 use crate::backup::cataloger::{Cataloger, Catalogued, OldCatalog, Setup};
 use crate::backup::checkpoint::Checkpoints;
@@ -107,7 +108,7 @@ impl Pipeline<'_> {
         let walk = self.walk(exclude.clone())?;
         let (tar_bytes, unusable, resend) = (parent.tar_bytes(), parent.marked.clone(), self.task.resend);
         let pass = spawn_blocking(move || {
-            join(walk, old, &mut planner)?;
+            join(aside(walk), aside(old), &mut planner)?;
             planner.finish(&spill, &tar_bytes, unusable, resend)
         });
         pass.await.map_err(|_| BackupError::Died)?
@@ -176,7 +177,7 @@ impl Pipeline<'_> {
         let spill = self.state.spill.clone();
         let mut producer = Producer::new(rules, plan, volumes, filler, items_in, self.events.clone(), spill);
         let producing = stage(&flow, move || {
-            join(walk, old_entries, &mut producer)?;
+            join(aside(walk), aside(old_entries), &mut producer)?;
             producer.finish()
         });
 

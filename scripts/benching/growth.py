@@ -10,12 +10,12 @@ from benching.tools import DUALSYNC
 
 FULL = {"images": [1, 4, 16, 64], "files": [10_000, 100_000, 1_000_000]}
 QUICK = {"images": [1, 4], "files": [10_000, 50_000]}
-FILLED = 0.2
-"""Of each image: real data, and the rest is free space, of which some was used once."""
+FILLED = 0.1
+"""Of each image: files; the rest is free space that was never used."""
 
 
 def grow(sizes, corpus, store, work):
-    """For each size a first backup, one with nothing changed, and a restore; both paths at once, each measured alone after."""
+    """For each size a first backup, one with nothing changed, and a restore: of images by the block path, of files by the archive path."""
     result = {"images": [], "files": []}
     for gib in sizes["images"]:
         empty(work)
@@ -58,7 +58,7 @@ def measure(path, image, tree, store, work, words):
 
 
 def fill_image(image, gib, corpus):
-    """An ext4 file system with a fifth of its size in files: the corpus's own image, cut in files, each time with other letters."""
+    """An ext4 file system with a tenth of its size in files: the corpus's own image, cut in files, each time with other letters."""
     call("truncate", "--size", f"{gib}G", image)
     call("mkfs.ext4", "-q", "-E", "lazy_itable_init=1", image)
     wanted, number = int(gib * FILLED * 2**30), 0

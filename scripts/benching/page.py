@@ -1,6 +1,7 @@
 """docs/benchmarks.md out of kept results; the same results give the same page."""
 
 import dataclasses
+import re
 import statistics
 
 from benching.tools import OPERATIONS
@@ -40,7 +41,7 @@ def head(result, mode):
 
 
 def about(part):
-    tools = ", ".join(f"{tool} {version}" for tool, version in part["versions"].items())
+    tools = ", ".join(f"{tool} {re.search(r'[0-9]+([.][0-9]+)+', version)[0]}" for tool, version in part["versions"].items())
     load = f" Load average {part['load'][0]:.1f} before and {part['load'][1]:.1f} after." if "load" in part else ""
     rounds = f" {part['rounds']} rounds." if "rounds" in part else ""
     return f"Commit {part['commit']}, {part['machine']}; {tools}.{rounds}{load}"

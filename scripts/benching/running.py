@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -97,6 +98,5 @@ def versions():
              "zstd": ["--version"], "tar": ["--version"], "qemu-img": ["--version"], "garage": ["--version"]}
     for tool, words in asked.items():
         if shutil.which(tool):
-            line = call(tool, *words).splitlines()[0]
-            found[tool] = next((word.strip("v,*") for word in line.split() if word.strip("v,*")[:1].isdigit()), line)
+            found[tool] = re.search(r"\d+(\.\d+)+", call(tool, *words).splitlines()[0])[0]
     return found

@@ -221,7 +221,7 @@ PEERS_WORDS = """## Side by side
 
 *files*: corpus A; *tree*: everything in the image, as files; *image*: the image. `dualsync archive` reads the files, `dualsync block`
 the image, `dualsync both` the image and the whole tree. Medians; the spread of wall times in brackets. *CPU* is user and system time of
-all processes, *peak* the largest process in any round, *stored* what lies in the repository afterwards.
+all processes, *peak* the largest process in any round (22 MiB is what the measuring script itself holds: read it as *at most*), *stored* what lies in the repository afterwards.
 
 What one tool does and the other does not: dualsync's block path opens, inflates and hashes each pack again before
 anything may name it; restic reads the image through `--force` (it would else skip a file whose inode did not change);

@@ -233,7 +233,8 @@ It shares the two cores with the tools; its own CPU seconds are not in the table
 
 GROWTH_WORDS = """## Growth
 
-Images a tenth full of the corpus's own data, letters permuted so that no block comes twice; files of 0 to 8 KiB of text."""
+Images a tenth full of the corpus's own data, letters permuted so that no block comes twice; files of 0 to 8 KiB of text. Everything
+lies on a disk here: images of 64 GiB find no room in memory."""
 
 UPLINK_WORDS = """## A slow line
 

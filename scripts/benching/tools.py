@@ -161,7 +161,7 @@ class Pipeline(Tool):
 
     def __init__(self, name, command, reads, corpus, store, work):
         super().__init__(name, corpus, store, work)
-        self.source, self.reads = f"{command.replace('READS', str(reads))}", [reads]
+        self.source, self.reads = command.replace("READS", str(reads)), [reads]
 
     def fresh(self):
         super().fresh()

@@ -105,7 +105,7 @@ impl Pipeline<'_> {
             }
         }
         let old = self.old_entries(parent.segments.clone());
-        let walk = self.walk(exclude.clone())?;
+        let walk = self.walk(exclude.clone())?.at_a_glance();
         let (tar_bytes, unusable, resend) = (parent.tar_bytes(), parent.marked.clone(), self.task.resend);
         let pass = spawn_blocking(move || {
             join(aside(walk), aside(old), &mut planner)?;
@@ -171,8 +171,10 @@ impl Pipeline<'_> {
         });
         let cataloging = stage(&flow, move || cataloger.run(&items_out));
 
-        let old_entries = self.old_entries(segments);
         let walk = self.walk(exclude)?;
+        // Beside a parent, most entries will be as they were.
+        let walk = if segments.is_empty() { walk } else { walk.at_a_glance() };
+        let old_entries = self.old_entries(segments);
         let filler = Filler::new(frames_in, flow.clone());
         let spill = self.state.spill.clone();
         let mut producer = Producer::new(rules, plan, volumes, filler, items_in, self.events.clone(), spill);

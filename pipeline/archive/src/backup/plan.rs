@@ -1,6 +1,6 @@
 //! The first pass: what changed, what will be read, which old volumes are not worth keeping.
 //!
-//! Reads no content. It looks at every entry once, so that progress has a total, that everything the
+//! Reads no content and no attributes. It glances at every entry once, so that progress has a total, that everything the
 //! parent stored can be found by content, and that a volume of which too little is still needed is
 //! left behind: what the point needs of it is read from the source again, the worst volumes first,
 //! up to a limit a night. So old objects die by themselves, and no run ever downloads data.
@@ -43,8 +43,17 @@ impl Rules {
 
     /// Whether the parent's content of this file can be taken without reading it.
     pub fn is_unchanged(&self, meta: &Meta, old: &Entry) -> bool {
-        same_file(meta, &old.meta)
-            && old.state == State::Good
+        same_file(meta, &old.meta) && self.trusts(old)
+    }
+
+    /// Whether all that the parent notes of this entry can be taken without looking closer than stat does.
+    pub fn stands(&self, meta: &Meta, old: &Entry) -> bool {
+        meta.stands_as(&old.meta) && self.trusts(old)
+    }
+
+    /// Whether what the parent notes of an entry can be believed of one that stat calls the same.
+    fn trusts(&self, old: &Entry) -> bool {
+        old.state == State::Good
             && !self.is_racy(&old.meta)
             && !self.reread.is_some_and(|slice| slice.contains(old.path.as_bytes()))
     }
@@ -71,7 +80,7 @@ pub fn same_file(new: &Meta, old: &Meta) -> bool {
 fn may_keep_content(new: &Meta, old: &Grouped) -> bool {
     let content = |meta: &Meta| (meta.kind, meta.size, meta.mtime);
     let is_file = new.kind == EntryKind::File && old.entry.meta.kind == EntryKind::File;
-    *new == old.entry.meta || (is_file && (content(new) == content(&old.entry.meta) || !old.parts.is_empty()))
+    new.stands_as(&old.entry.meta) || (is_file && (content(new) == content(&old.entry.meta) || !old.parts.is_empty()))
 }
 
 /// What the first pass found out.
@@ -238,6 +247,32 @@ mod tests {
         check(|meta| meta.inode += 1);
         check(|meta| meta.file_system += 1);
         check(|meta| meta.kind = EntryKind::Symlink);
+    }
+
+    #[test]
+    fn an_entry_stands_only_when_stat_tells_of_no_change_at_all() {
+        let old = entry("f");
+        let glance = || Meta { xattrs: None, link_target: None, extents: None, ..old.meta.clone() };
+        assert!(rules().stands(&glance(), &old));
+        for change in [
+            (|meta| meta.ctime = Timestamp::new(2, 1).unwrap()) as fn(&mut Meta),
+            |meta| meta.mode ^= 1,
+            |meta| meta.uid += 1,
+            |meta| meta.gid += 1,
+            |meta| meta.links += 1,
+            |meta| meta.size += 1,
+            |meta| meta.inode += 1,
+            |meta| meta.file_system += 1,
+            |meta| meta.device = Some((1, 2)),
+        ] {
+            let mut meta = glance();
+            change(&mut meta);
+            assert!(!rules().stands(&meta, &old), "{meta:?}");
+        }
+        let bad = Entry { state: State::Changed { problem: "grew".into() }, ..old.clone() };
+        let mut racy = old.clone();
+        racy.meta.ctime = Timestamp::from_seconds(1_000);
+        assert!(!rules().stands(&bad.meta.clone(), &bad) && !rules().stands(&racy.meta.clone(), &racy));
     }
 
     #[test]

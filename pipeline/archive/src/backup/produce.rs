@@ -109,6 +109,17 @@ impl Producer {
         Ok(self.counts)
     }
 
+    /// Learns what a glance does not tell: from the parent where stat tells of no change, else from the kernel.
+    fn look_closely(&self, walked: &mut Walked, old: Option<&Grouped>) {
+        if !walked.is_glance() {
+            return;
+        }
+        match (&mut walked.meta, old) {
+            (Ok(meta), Some(old)) if self.rules.stands(meta, &old.entry) => meta.complete_from(&old.entry.meta),
+            _ => walked.look_closely(),
+        }
+    }
+
     fn file(&mut self, walked: &Walked, meta: Meta, old: Option<Grouped>) -> Result<Item, BackupError> {
         self.counts.files += 1;
         self.counts.size_bytes += meta.size;
@@ -261,6 +272,7 @@ impl Producer {
 impl Visit for Producer {
     fn entry(&mut self, mut walked: Walked, old: Option<Grouped>) -> Result<(), BackupError> {
         self.counts.entries += 1;
+        self.look_closely(&mut walked, old.as_ref());
         if let Ok(meta) = &mut walked.meta {
             meta.extents = meta.extents.as_deref().map(|extents| align_extents(extents, meta.size));
         }

@@ -1,6 +1,6 @@
-//! Reads everything that [`Meta`] keeps of one entry, through one descriptor.
+//! Reads everything that [`Meta`] keeps of one entry, through one descriptor; or, at a glance, what stat tells of it.
 //!
-//! The entry is opened with `O_PATH | O_NOFOLLOW` first, and stat, link target and attributes all
+//! For all of it the entry is opened with `O_PATH | O_NOFOLLOW` first, and stat, link target and attributes all
 //! come from that descriptor: they belong to one inode even when the name moves meanwhile. Nothing
 //! is opened for reading, so no device reacts and no FIFO blocks, except a file with fewer
 //! blocks than its size, whose holes are looked up.
@@ -34,8 +34,15 @@ pub(super) struct Captured {
     pub(super) identity: Identity,
     /// Something else is mounted here.
     pub(super) mount_point: bool,
-    /// Why `meta.xattrs` is `None`.
+    /// Why `meta.xattrs` is `None`, where they were asked for.
     pub(super) xattr_error: Option<io::Error>,
+}
+
+/// What one call tells of `name` of `directory`, the empty name being `directory` itself: everything but link target, attributes
+/// and extents. Each of these leaves another ctime behind when it changes.
+pub(super) fn glance(directory: BorrowedFd<'_>, name: &[u8], file_system: u64) -> io::Result<Captured> {
+    let flags = AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+    described(&rustix::fs::statx(directory, name, flags, StatxFlags::BASIC_STATS)?, file_system)
 }
 
 /// Captures `name` of `directory`; the empty name is `directory` itself.
@@ -49,45 +56,49 @@ pub(super) fn capture(directory: BorrowedFd<'_>, name: &[u8], file_system: u64) 
         rustix::fd::AsFd::as_fd(&opened)
     };
     let stat = rustix::fs::statx(entry, c"", AtFlags::EMPTY_PATH | AtFlags::NO_AUTOMOUNT, StatxFlags::BASIC_STATS)?;
-    let kind = kind_of(&stat)?;
-    let (xattrs, xattr_error) = match xattrs(entry) {
-        Ok(xattrs) => (Some(xattrs), None),
-        Err(error) => (None, Some(error)),
-    };
-    let link_target = match kind {
-        EntryKind::Symlink => Some(RawPath::new(rustix::fs::readlinkat(entry, c"", Vec::new())?.into_bytes())),
-        _ => None,
-    };
+    let mut found = described(&stat, file_system)?;
+    match xattrs(entry) {
+        Ok(xattrs) => found.meta.xattrs = Some(xattrs),
+        Err(error) => found.xattr_error = Some(error),
+    }
+    let meta = &mut found.meta;
+    if meta.kind == EntryKind::Symlink {
+        let target = rustix::fs::readlinkat(entry, c"", Vec::new())?.into_bytes();
+        meta.size = target.len() as u64;
+        meta.link_target = Some(RawPath::new(target));
+    }
+    if meta.kind == EntryKind::File && stat.stx_blocks.saturating_mul(512) < meta.size {
+        // Not being allowed to look means that the content cannot be read either, which is said then.
+        meta.extents = open_for_reading(directory, name).and_then(|file| extents::of(&file, meta.size)).unwrap_or(None);
+    }
+    Ok(found)
+}
+
+/// What stat tells.
+fn described(stat: &Statx, file_system: u64) -> io::Result<Captured> {
+    let kind = kind_of(stat)?;
     let is_device = matches!(kind, EntryKind::CharDevice | EntryKind::BlockDevice);
-    let mut meta = Meta {
+    let meta = Meta {
         kind,
         mode: u32::from(stat.stx_mode) & 0o7777,
         uid: stat.stx_uid,
         gid: stat.stx_gid,
-        size: match kind {
-            EntryKind::File => stat.stx_size,
-            EntryKind::Symlink => link_target.as_ref().map_or(0, |target| target.as_bytes().len() as u64),
-            _ => 0,
-        },
+        size: if matches!(kind, EntryKind::File | EntryKind::Symlink) { stat.stx_size } else { 0 },
         mtime: timestamp(stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec),
         ctime: timestamp(stat.stx_ctime.tv_sec, stat.stx_ctime.tv_nsec),
         inode: stat.stx_ino,
         links: u64::from(stat.stx_nlink),
         file_system,
         device: is_device.then_some((stat.stx_rdev_major, stat.stx_rdev_minor)),
-        link_target,
-        xattrs,
+        link_target: None,
+        xattrs: None,
         extents: None,
     };
-    if kind == EntryKind::File && stat.stx_blocks.saturating_mul(512) < meta.size {
-        // Not being allowed to look means that the content cannot be read either, which is said then.
-        meta.extents = open_for_reading(directory, name).and_then(|file| extents::of(&file, meta.size)).unwrap_or(None);
-    }
     Ok(Captured {
         identity: Identity { device: makedev(stat.stx_dev_major, stat.stx_dev_minor), inode: stat.stx_ino },
         mount_point: stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT),
         meta,
-        xattr_error,
+        xattr_error: None,
     })
 }
 

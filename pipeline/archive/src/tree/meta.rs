@@ -76,6 +76,23 @@ impl Meta {
         })
     }
 
+    /// Whether stat tells of nothing that changed since `old` was captured. Then neither did link target, attributes or extents,
+    /// which stat does not tell: the ctime would have moved.
+    pub fn stands_as(&self, old: &Self) -> bool {
+        let stat = |meta: &Self| {
+            let Self { kind, mode, uid, gid, size, mtime, ctime, inode, links, file_system, device, .. } = *meta;
+            ((kind, mode, uid, gid, size), (mtime, ctime), (inode, links, file_system, device))
+        };
+        stat(self) == stat(old)
+    }
+
+    /// Takes from `old` what stat does not tell.
+    pub fn complete_from(&mut self, old: &Self) {
+        self.link_target.clone_from(&old.link_target);
+        self.xattrs.clone_from(&old.xattrs);
+        self.extents.clone_from(&old.extents);
+    }
+
     /// The number that says which entries are one file; `None` for a single name.
     pub fn hard_link(&self) -> Option<u64> {
         (self.links > 1 && self.kind != EntryKind::Directory).then_some(self.inode)

@@ -18,7 +18,7 @@ use rustix::mount::OpenTreeFlags;
 use dualsync_model::fact::EntryKind;
 use dualsync_model::path::RawPath;
 
-use super::capture::{Identity, capture, identity};
+use super::capture::{Identity, capture, glance, identity};
 use super::content::{Content, ContentProblem, Place};
 use super::meta::Meta;
 use super::open_for_reading;
@@ -108,9 +108,33 @@ pub struct Walked {
     /// What went wrong beside: `meta` is good but its attributes are unknown, or its names incomplete.
     pub problems: Vec<WalkProblem>,
     place: Option<Place>,
+    is_glance: bool,
 }
 
 impl Walked {
+    /// Whether `meta` is only what stat tells, and [`Walked::look_closely`] would tell more.
+    pub fn is_glance(&self) -> bool {
+        self.is_glance
+    }
+
+    /// Makes what was seen at a glance all that a walk tells.
+    pub fn look_closely(&mut self) {
+        let is_glance = std::mem::take(&mut self.is_glance);
+        let (true, Some(place), Ok(meta)) = (is_glance, &self.place, &self.meta) else { return };
+        let path = &self.path;
+        let problem = |step, source| WalkProblem { step, path: path.clone(), source };
+        match capture(place.folder.as_fd(), &place.name, meta.file_system) {
+            Ok(found) if found.identity == place.identity => {
+                let unread = found.xattr_error.map(|error| problem(Step::ReadAttributes, error));
+                self.problems.extend(unread);
+                self.meta = Ok(found.meta);
+            }
+            // Another one by now: what the glance saw vanished.
+            Ok(_) => self.meta = Err(problem(Step::Stat, Errno::NOENT.into())),
+            Err(error) => self.meta = Err(problem(Step::Stat, error)),
+        }
+    }
+
     /// Opens the content of a regular file; [`ContentProblem::Replaced`] for anything else.
     pub fn open_content(&self) -> Result<Content, ContentProblem> {
         match (&self.place, &self.meta) {
@@ -129,6 +153,7 @@ pub struct Walk<'a> {
     file_system: u64,
     levels: Vec<Level>,
     begun: bool,
+    glances: bool,
 }
 
 /// A directory on the way down.
@@ -158,7 +183,14 @@ impl<'a> Walk<'a> {
             file_system: if fsid == 0 { root_identity.device } else { fsid },
             levels: Vec::new(),
             begun: false,
+            glances: false,
         })
+    }
+
+    /// Asks the kernel once of each entry, and leaves out what stat does not tell: see [`Walked::look_closely`].
+    #[must_use]
+    pub fn at_a_glance(self) -> Self {
+        Self { glances: true, ..self }
     }
 
     fn visit_root(&mut self) -> Result<Walked, WalkError> {
@@ -170,9 +202,13 @@ impl<'a> Walk<'a> {
     fn visit(&mut self, path: RawPath, folder: Option<&Arc<OwnedFd>>, name: &[u8]) -> Result<Walked, WalkError> {
         let problem = |step, source| WalkProblem { step, path: path.clone(), source };
         let lost = || problem(Step::FindAgain, Errno::NOENT.into());
-        let failed = |problem| Walked { path: path.clone(), meta: Err(problem), problems: Vec::new(), place: None };
+        let failed = |problem| {
+            let (path, problems) = (path.clone(), Vec::new());
+            Walked { path, meta: Err(problem), problems, place: None, is_glance: false }
+        };
         let Some(folder) = folder else { return Ok(failed(lost())) };
-        let found = match capture(folder.as_fd(), name, self.file_system) {
+        let look = if self.glances { glance } else { capture };
+        let found = match look(folder.as_fd(), name, self.file_system) {
             Ok(found) => found,
             Err(error) => return Ok(failed(problem(Step::Stat, error))),
         };
@@ -190,7 +226,7 @@ impl<'a> Walk<'a> {
             problems.extend(self.descend(&path, folder, name, found.identity)?.map(|error| problem(Step::List, error)));
         }
         let place = Place { folder: Arc::clone(folder), name: name.to_vec(), identity: found.identity };
-        Ok(Walked { path, meta: Ok(found.meta), problems, place: Some(place) })
+        Ok(Walked { path, meta: Ok(found.meta), problems, place: Some(place), is_glance: self.glances })
     }
 
     /// Makes `name` the level whose entries come next; gives back why not all of its names are known.

@@ -136,3 +136,22 @@ async fn a_file_that_was_written_next_to_the_snapshot_is_read_again() {
     let out = site.restore("out").await;
     assert_eq!(std::fs::read(out.join("file")).unwrap(), b"two");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attribute_that_changes_alone_is_kept_beside_those_that_stay() {
+    let mut site = Site::new().await;
+    site.write("d/changes", b"calm");
+    site.write("d/stays", b"calm");
+    let note = |name: &str, value: &[u8]| xattr::set(site.source().join(name), "user.note", value).unwrap();
+    for name in ["d", "d/changes", "d/stays"] {
+        note(name, b"one");
+    }
+    site.backup().await.summary();
+    let note = |name: &str, value: &[u8]| xattr::set(site.source().join(name), "user.note", value).unwrap();
+    note("d/changes", b"two");
+    let night = site.backup().await;
+    assert_eq!(night.summary().exit_code, 0);
+    let out = site.restore("out").await;
+    let noted = |name: &str| xattr::get(out.join(name), "user.note").unwrap().unwrap();
+    assert_eq!(["d", "d/changes", "d/stays"].map(noted), [&b"one"[..], b"two", b"one"]);
+}

@@ -100,6 +100,45 @@ fn attributes_acls_and_extents_come_along() {
 }
 
 #[test]
+fn a_glance_and_a_closer_look_are_a_whole_walk() {
+    let tree = tempfile::tempdir().unwrap();
+    nasty::build(tree.path(), 1000);
+    let spill = tempfile::tempdir().unwrap();
+    let closely = walk(tree.path());
+    let glances = Walk::new(tree.path(), spill.path(), |_| false).unwrap().at_a_glance().map(Result::unwrap);
+    let mut entries = 0;
+    for (whole, mut glance) in closely.iter().zip(glances) {
+        entries += 1;
+        assert_eq!(whole.path, glance.path);
+        let whole = whole.meta.as_ref().unwrap();
+        let mut completed = glance.meta.as_ref().unwrap().clone();
+        assert!(glance.is_glance() && completed.xattrs.is_none() && completed.stands_as(whole), "{completed:?}");
+        completed.complete_from(whole);
+        assert_eq!(completed, *whole);
+        glance.look_closely();
+        assert!(!glance.is_glance() && glance.problems.is_empty());
+        assert_eq!(glance.meta.as_ref().unwrap(), whole);
+    }
+    assert_eq!(entries, closely.len());
+}
+
+#[test]
+fn what_stands_there_when_it_is_looked_at_closely_is_not_taken_for_what_was_glanced_at() {
+    let tree = tempfile::tempdir().unwrap();
+    for name in ["gone", "other", "replaced", "stays"] {
+        fs::write(tree.path().join(name), name).unwrap();
+    }
+    let walk = Walk::new(tree.path(), tree.path(), |_| false).unwrap().at_a_glance();
+    let mut walked: Vec<_> = walk.map(Result::unwrap).collect();
+    fs::remove_file(tree.path().join("gone")).unwrap();
+    fs::rename(tree.path().join("other"), tree.path().join("replaced")).unwrap();
+    walked.iter_mut().for_each(Walked::look_closely);
+    let vanished = |entry: &&Walked| entry.meta.as_ref().is_err_and(WalkProblem::is_vanished);
+    let vanished: Vec<_> = walked.iter().filter(vanished).map(|entry| entry.path.to_string()).collect();
+    assert_eq!(vanished, ["gone", "other", "replaced"]);
+}
+
+#[test]
 fn what_is_excluded_is_left_out_with_all_below() {
     let tree = tempfile::tempdir().unwrap();
     for folder in ["cache/deep", "keep"] {

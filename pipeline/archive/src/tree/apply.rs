@@ -1,8 +1,9 @@
 //! Makes entries below a target so that an interrupted restore leaves nothing half made.
 //!
-//! Everything but a directory is made under a passing name in a folder of the restore's own,
-//! [`super::staging`], gets its content, owner, attributes, mode and times there, and is then renamed to its
-//! place: under its own name an entry is whole or absent. A directory is made open to its owner only,
+//! A file is made without a name, in the folder where it belongs: its inode lies beside its neighbours'. It gets its content,
+//! owner, attributes, mode and times, and then its name. Where the file system has no such files, and for links and nodes,
+//! there are passing names in a folder of the restore's own, [`super::staging`], and a rename: either
+//! way an entry is whole or absent under its own name. A directory is made open to its owner only,
 //! and [`Applier::dress`] gives it what was captured after everything in it is made, the deepest first.
 //! Nothing that exists is touched unless [`Existing::Replace`] says so.
 
@@ -12,13 +13,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, makedev};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, makedev};
 use rustix::io::Errno;
 
 use dualsync_model::fact::EntryKind;
 use dualsync_model::path::RawPath;
 
-use super::attributes::{self, Shortfalls};
+use super::attributes::{self, Node, Shortfalls};
 use super::capture::{Captured, capture, proc_path};
 use super::meta::Meta;
 use super::safe::{ReachError, Target};
@@ -162,7 +163,7 @@ impl Applier {
         let (folder, name) = self.place(path)?;
         let node = open_node(&folder, name);
         let node = node.map_err(|error| step("finish", path, error))?;
-        attributes::apply(node.as_fd(), path, meta, &self.shortfalls);
+        attributes::apply(&Node::path(&node), path, meta, &self.shortfalls);
         Ok(())
     }
 
@@ -194,14 +195,23 @@ impl Applier {
 
     /// Begins a regular file of `size` bytes, all of them a hole.
     pub fn begin_file(self: &Arc<Self>, path: &RawPath, size: u64) -> Result<Staged, ApplyError> {
-        let name = self.staging.passing_name();
-        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(self.staging.folder(), &*name, flags, Mode::RUSR | Mode::WUSR)
-            .map_err(|error| step("make the file", path, error))?;
+        let (folder, _) = self.place(path)?;
+        let (file, name) = match nameless(&folder).map_err(|error| step("make the file", path, error))? {
+            Some(file) => (file, None),
+            None => self.named(path)?,
+        };
         let staged =
             Staged { applier: Arc::clone(self), file, name, path: path.clone(), stays: false, is_begun: false };
         rustix::fs::ftruncate(&staged.file, size).map_err(|error| step("make room for", path, error))?;
         Ok(staged)
+    }
+
+    /// Makes a file under a passing name.
+    fn named(&self, path: &RawPath) -> Result<(OwnedFd, Option<String>), ApplyError> {
+        let name = self.staging.passing_name();
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(self.staging.folder(), &*name, flags, Mode::RUSR | Mode::WUSR);
+        Ok((file.map_err(|error| step("make the file", path, error))?, Some(name)))
     }
 
     /// Begins a file in parts without holes, or goes on with what an interrupted restore left of it. Whatever is in it has to be
@@ -214,7 +224,7 @@ impl Applier {
         let found = rustix::fs::fstat(&file).map_err(|error| step("look at", path, error))?;
         rustix::fs::ftruncate(&file, size).map_err(|error| step("make room for", path, error))?;
         let is_begun = found.st_blocks > 0;
-        Ok(Staged { applier: Arc::clone(self), file, name, path: path.clone(), stays: true, is_begun })
+        Ok(Staged { applier: Arc::clone(self), file, name: Some(name), path: path.clone(), stays: true, is_begun })
     }
 
     /// Makes `path` another name of `first`, which was made by this restore or is known to be right.
@@ -254,8 +264,22 @@ impl Applier {
     fn settle(&self, passing: &str, path: &RawPath, meta: &Meta) -> Result<(), ApplyError> {
         let node =
             open_node(self.staging.folder(), passing.as_bytes()).map_err(|error| step("open again", path, error))?;
-        attributes::apply(node.as_fd(), path, meta, &self.shortfalls);
+        attributes::apply(&Node::path(&node), path, meta, &self.shortfalls);
         self.move_to(passing, path)
+    }
+
+    /// Gives a file that has no name the one it is to have.
+    fn name(&self, file: &OwnedFd, path: &RawPath) -> Result<(), ApplyError> {
+        let (folder, name) = self.place(path)?;
+        match link_open(file, &folder, name) {
+            // Only a rename replaces in one step.
+            Err(Errno::EXIST) if self.existing == Existing::Replace => {
+                let passing = self.staging.passing_name();
+                done("put in place", path, link_open(file, self.staging.folder(), passing.as_bytes()))?;
+                self.move_to(&passing, path)
+            }
+            linked => done("put in place", path, linked),
+        }
     }
 
     /// Renames to the final name; whatever happens, the passing name is gone afterwards.
@@ -286,7 +310,8 @@ impl Applier {
 pub struct Staged {
     applier: Arc<Applier>,
     file: OwnedFd,
-    name: String,
+    /// Its passing name, if it has one.
+    name: Option<String>,
     path: RawPath,
     /// It is left where it is: it was put in its place, or the next restore goes on with it.
     stays: bool,
@@ -333,14 +358,18 @@ impl Staged {
     /// Gives the file what was captured and puts it in its place.
     pub fn finish(mut self, meta: &Meta) -> Result<(), ApplyError> {
         self.stays = true;
-        self.applier.settle(&self.name, &self.path, meta)
+        attributes::apply(&Node::open(&self.file), &self.path, meta, &self.applier.shortfalls);
+        match &self.name {
+            Some(passing) => self.applier.move_to(passing, &self.path),
+            None => self.applier.name(&self.file, &self.path),
+        }
     }
 }
 
 impl Drop for Staged {
     fn drop(&mut self) {
-        if !self.stays {
-            let _ = rustix::fs::unlinkat(self.applier.staging.folder(), &*self.name, AtFlags::empty());
+        if let (false, Some(name)) = (self.stays, &self.name) {
+            let _ = rustix::fs::unlinkat(self.applier.staging.folder(), &**name, AtFlags::empty());
         }
     }
 }
@@ -354,6 +383,26 @@ fn done(what: &'static str, path: &RawPath, result: Result<(), Errno>) -> Result
         Errno::EXIST | Errno::NOTEMPTY | Errno::ISDIR => ApplyError::Exists(path.clone()),
         error => step(what, path, error),
     })
+}
+
+/// A file without a name in `folder`, gone with its descriptor; `None` where the file system, or the kernel, has no such files.
+fn nameless(folder: &OwnedFd) -> Result<Option<OwnedFd>, Errno> {
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    match rustix::fs::openat(folder, c".", flags, Mode::RUSR | Mode::WUSR) {
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => Ok(None),
+        made => made.map(Some),
+    }
+}
+
+/// Gives an open file a name that is free (open(2), `O_TMPFILE`).
+fn link_open(file: &OwnedFd, folder: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
+    match rustix::fs::linkat(file, c"", folder, name, AtFlags::EMPTY_PATH) {
+        // For that a privilege is needed; its link in `/proc` is as good.
+        Err(Errno::NOENT | Errno::PERM) => {
+            rustix::fs::linkat(CWD, proc_path(file.as_fd()), folder, name, AtFlags::SYMLINK_FOLLOW)
+        }
+        linked => linked,
+    }
 }
 
 /// The entry itself, never what it points to.

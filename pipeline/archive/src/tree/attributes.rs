@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{AtFlags, CWD, Gid, Mode, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags};
@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use dualsync_model::fact::EntryKind;
 use dualsync_model::path::RawPath;
 
-use super::capture::{list_xattrs, proc_path};
+use super::capture::{list_xattrs, proc_path, split_names};
 use super::meta::{Meta, Xattr};
 
 /// Set-user-id and set-group-id: dangerous on a file that belongs to somebody else than it did.
@@ -70,10 +70,73 @@ impl Shortfalls {
     }
 }
 
-/// Applies `meta` to the entry that `node`, an `O_PATH` descriptor, stands for.
-pub(super) fn apply(node: BorrowedFd<'_>, path: &RawPath, meta: &Meta, shortfalls: &Shortfalls) {
-    let link = proc_path(node);
-    let owned = match own(node, meta) {
+/// An entry, by a descriptor.
+pub(super) enum Node<'a> {
+    /// A file that is open.
+    Open(BorrowedFd<'a>),
+    /// Any entry, by an `O_PATH` descriptor. Most calls refuse one, but take its link in `/proc`, which leads to the very inode.
+    Path(BorrowedFd<'a>, String),
+}
+
+impl<'a> Node<'a> {
+    /// An open file.
+    pub(super) fn open(file: &'a impl AsFd) -> Self {
+        Self::Open(file.as_fd())
+    }
+
+    /// What an `O_PATH` descriptor stands for.
+    pub(super) fn path(node: &'a impl AsFd) -> Self {
+        Self::Path(node.as_fd(), proc_path(node.as_fd()))
+    }
+
+    fn descriptor(&self) -> BorrowedFd<'a> {
+        match self {
+            Self::Open(file) | Self::Path(file, _) => *file,
+        }
+    }
+
+    fn chmod(&self, mode: Mode) -> Result<(), Errno> {
+        match self {
+            Self::Open(file) => rustix::fs::fchmod(file, mode),
+            Self::Path(_, link) => rustix::fs::chmod(&**link, mode),
+        }
+    }
+
+    fn set_times(&self, times: &Timestamps) -> Result<(), Errno> {
+        match self {
+            Self::Open(file) => rustix::fs::futimens(file, times),
+            Self::Path(_, link) => rustix::fs::utimensat(CWD, &**link, times, AtFlags::empty()),
+        }
+    }
+
+    fn xattrs(&self) -> Result<Vec<Vec<u8>>, Errno> {
+        match self {
+            Self::Open(file) => split_names(|buffer| match buffer {
+                None => rustix::fs::flistxattr_query(file),
+                Some(buffer) => rustix::fs::flistxattr(file, buffer),
+            }),
+            Self::Path(node, _) => list_xattrs(*node),
+        }
+    }
+
+    fn set_xattr(&self, name: &[u8], value: &[u8]) -> Result<(), Errno> {
+        match self {
+            Self::Open(file) => rustix::fs::fsetxattr(file, name, value, XattrFlags::empty()),
+            Self::Path(_, link) => rustix::fs::setxattr(&**link, name, value, XattrFlags::empty()),
+        }
+    }
+
+    fn remove_xattr(&self, name: &[u8]) -> Result<(), Errno> {
+        match self {
+            Self::Open(file) => rustix::fs::fremovexattr(file, name),
+            Self::Path(_, link) => rustix::fs::removexattr(&**link, name),
+        }
+    }
+}
+
+/// Applies `meta` to an entry.
+pub(super) fn apply(node: &Node<'_>, path: &RawPath, meta: &Meta, shortfalls: &Shortfalls) {
+    let owned = match own(node.descriptor(), meta) {
         Ok(()) => true,
         Err(error) => {
             shortfalls.note(path, Shortfall::Owner, error);
@@ -81,7 +144,7 @@ pub(super) fn apply(node: BorrowedFd<'_>, path: &RawPath, meta: &Meta, shortfall
         }
     };
     if let Some(wanted) = &meta.xattrs {
-        set_xattrs(node, &link, path, wanted, shortfalls);
+        set_xattrs(node, path, wanted, shortfalls);
     }
     if meta.kind != EntryKind::Symlink {
         let mut mode = meta.mode;
@@ -89,7 +152,7 @@ pub(super) fn apply(node: BorrowedFd<'_>, path: &RawPath, meta: &Meta, shortfall
             mode &= !SET_ID;
             shortfalls.note(path, Shortfall::SetId, "the owner is another one");
         }
-        if let Err(error) = rustix::fs::chmod(&*link, Mode::from_raw_mode(mode)) {
+        if let Err(error) = node.chmod(Mode::from_raw_mode(mode)) {
             shortfalls.note(path, Shortfall::Mode, io::Error::from(error));
         }
     }
@@ -97,7 +160,7 @@ pub(super) fn apply(node: BorrowedFd<'_>, path: &RawPath, meta: &Meta, shortfall
         last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
         last_modification: Timespec { tv_sec: meta.mtime.seconds(), tv_nsec: meta.mtime.nanos().into() },
     };
-    if let Err(error) = rustix::fs::utimensat(CWD, &*link, &times, AtFlags::empty()) {
+    if let Err(error) = node.set_times(&times) {
         shortfalls.note(path, Shortfall::Time, io::Error::from(error));
     }
 }
@@ -122,19 +185,19 @@ fn own(node: BorrowedFd<'_>, meta: &Meta) -> io::Result<()> {
 }
 
 /// Makes the attributes exactly `wanted`: ACLs inherited from the folder go, since they were not captured.
-fn set_xattrs(node: BorrowedFd<'_>, link: &str, path: &RawPath, wanted: &[Xattr], shortfalls: &Shortfalls) {
+fn set_xattrs(node: &Node<'_>, path: &RawPath, wanted: &[Xattr], shortfalls: &Shortfalls) {
     let space = |name: &[u8]| String::from_utf8_lossy(name.split(|byte| *byte == b'.').next().unwrap_or(name)).into();
-    for present in list_xattrs(node).unwrap_or_default() {
+    for present in node.xattrs().unwrap_or_default() {
         // What the security module of this host gave is this host's.
         if !present.starts_with(b"security.")
             && wanted.iter().all(|xattr| xattr.name != present)
-            && let Err(error) = rustix::fs::removexattr(link, &*present)
+            && let Err(error) = node.remove_xattr(&present)
         {
             shortfalls.note(path, Shortfall::Attributes(space(&present)), io::Error::from(error));
         }
     }
     for Xattr { name, value } in wanted {
-        if let Err(error) = rustix::fs::setxattr(link, &**name, value, XattrFlags::empty()) {
+        if let Err(error) = node.set_xattr(name, value) {
             shortfalls.note(path, Shortfall::Attributes(space(name)), io::Error::from(error));
         }
     }

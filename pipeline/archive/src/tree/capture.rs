@@ -152,12 +152,17 @@ fn xattrs(entry: BorrowedFd<'_>) -> io::Result<Vec<Xattr>> {
 
 /// Names of all attributes. `O_PATH` descriptors are refused by flistxattr(2), but their link in `/proc`
 /// leads to the very inode, symbolic links included.
-pub(super) fn list_xattrs(entry: BorrowedFd<'_>) -> io::Result<Vec<Vec<u8>>> {
+pub(super) fn list_xattrs(entry: BorrowedFd<'_>) -> Result<Vec<Vec<u8>>, Errno> {
     let path = proc_path(entry);
-    let names = match grown(|buffer| match buffer {
+    split_names(|buffer| match buffer {
         None => rustix::fs::listxattr_query(&*path),
         Some(buffer) => rustix::fs::listxattr(&*path, buffer),
-    }) {
+    })
+}
+
+/// The names that a call of the family of listxattr(2) gives; none where the file system has none.
+pub(super) fn split_names(ask: impl FnMut(Option<&mut [u8]>) -> Result<usize, Errno>) -> Result<Vec<Vec<u8>>, Errno> {
+    let names = match grown(ask) {
         Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
         names => names?,
     };

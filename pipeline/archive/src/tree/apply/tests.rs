@@ -193,16 +193,75 @@ fn a_directory_is_never_replaced_by_a_file() {
 fn an_unfinished_file_is_absent_and_its_remains_go_with_the_next_restore() {
     let folder = tempfile::tempdir().unwrap();
     let first = applier(folder.path(), Existing::Keep);
-    let staged = first.begin_file(&RawPath::new("file"), 10).unwrap();
-    staged.write_at(b"half", 0).unwrap();
-    // As after a crash: nobody cleans up.
-    std::mem::forget(staged);
+    let begun = [
+        first.begin_file(&RawPath::new("file"), 10).unwrap(),
+        first.begin_parted(&RawPath::new("big"), 10, Digest::of(b"half and half")).unwrap(),
+    ];
+    for staged in begun {
+        staged.write_at(b"half", 0).unwrap();
+        // As after a crash: nobody cleans up.
+        std::mem::forget(staged);
+    }
     let in_staging = || fs::read_dir(folder.path().join(STAGING)).unwrap().count();
-    assert!(in_staging() == 2 && !folder.path().join("file").exists());
+    let names = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>();
+    assert_eq!(names, [STAGING], "under its own name there is nothing");
+    assert_eq!(
+        in_staging(),
+        2,
+        "the big one, which a restore may go on with, and the note that the target was empty at first"
+    );
     let second = applier(folder.path(), Existing::Keep);
-    assert_eq!(in_staging(), 1, "the note that the target was empty at first stays");
+    assert_eq!(in_staging(), 1, "the note stays");
     second.finish(None).unwrap();
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+/// An ext4 image behind FUSE, where no file can be without a name.
+struct Fused(tempfile::TempDir);
+
+impl Fused {
+    fn mount() -> Self {
+        let fused = Self(tempfile::tempdir().unwrap());
+        let image = fused.0.path().join("image");
+        File::create(&image).unwrap().set_len(16 << 20).unwrap();
+        fs::create_dir(fused.tree()).unwrap();
+        nasty::tool(&[&"mke2fs", &"-q", &"-t", &"ext4", &"-E", &"root_owner=0:0", &image]);
+        nasty::tool(&[&"fuse2fs", &"-o", &"rw", &image, &fused.tree()]);
+        fused
+    }
+
+    fn tree(&self) -> PathBuf {
+        self.0.path().join("tree")
+    }
+}
+
+impl Drop for Fused {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg(self.tree()).status();
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_without_a_name_has_a_passing_one() {
+    if !nasty::privileged("a file system behind FUSE") {
+        return;
+    }
+    let fused = Fused::mount();
+    let to = fused.tree();
+    let applier = applier(&to, Existing::Keep);
+    let folder = OwnedFd::from(File::open(&to).unwrap());
+    assert!(nameless(&folder).unwrap().is_none(), "else this shows nothing");
+    let in_staging = || fs::read_dir(to.join(STAGING)).unwrap().count();
+    drop(applier.begin_file(&RawPath::new("given up"), 4).unwrap());
+    let half = applier.begin_file(&RawPath::new("file"), 4).unwrap();
+    half.write_at(b"data", 0).unwrap();
+    assert_eq!(in_staging(), 2, "the note that the target was empty, and the file");
+    assert!(!to.join("file").exists());
+    half.finish(&meta(EntryKind::File)).unwrap();
+    assert_eq!((fs::read(to.join("file")).unwrap(), in_staging()), (b"data".to_vec(), 1));
+    let mode = fs::metadata(to.join("file")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o750);
+    applier.finish(None).unwrap();
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! Files in parts, one after the other, each in the order of its bytes.
 //!
-//! Neighbouring parts that lie side by side in a volume are fetched as one *run*; some runs are fetched and
-//! unpacked ahead while the file takes the parts in order. Every part is checked against its own
-//! digest, so that a damaged file names the volume that damaged it.
+//! Neighbouring parts that lie side by side in a volume are fetched as one *run*. Many runs are fetched ahead, since a
+//! far store lets each wait, and few are unpacked ahead, since that is what fills memory; the file takes the parts in
+//! order. Every part is checked against its own digest, so that a damaged file names the volume that damaged it.
 
 use std::fs::File;
 use std::iter::Peekable;
@@ -12,6 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::StreamExt as _;
 
+use crate::buffers::Buffer;
 use crate::catalog::entry::Part;
 use crate::contents::members::place;
 use crate::contents::plan::FILE;
@@ -20,8 +21,11 @@ use crate::digest::Digest;
 use crate::sort::spool::Spooled;
 use crate::volume::reader::{VolumeError, Volumes};
 
-/// Runs fetched and unpacked ahead.
-const RUNS: usize = 3;
+/// Runs being fetched, or fetched and still packed.
+const RUNS_FETCHED: usize = 8;
+
+/// Runs being unpacked, or unpacked and not yet taken.
+const RUNS_OPENED: usize = 3;
 
 /// Stored bytes of a run.
 const RUN_BYTES_MAX: u64 = 4 << 20;
@@ -42,17 +46,26 @@ pub(super) async fn read(volumes: &Arc<Volumes>, parted: Spooled, sink: &Arc<dyn
         let mut opened = futures::stream::iter(runs)
             .map(|run| {
                 let (volumes, begun) = (Arc::clone(volumes), begun.clone());
-                tokio::spawn(async move {
+                let fetched = tokio::spawn(async move {
                     let (offset, run) = run?;
                     match held(begun, offset, &run).await? {
-                        Some(parts) => Ok(parts),
-                        None => open(&volumes, run).await,
+                        Some(parts) => Ok(Fetched::Opened(parts)),
+                        None => fetch(&volumes, run).await,
                     }
-                })
+                });
+                async move { fetched.await? }
             })
-            .buffered(RUNS);
+            .buffered(RUNS_FETCHED)
+            .map(|fetched| {
+                let volumes = Arc::clone(volumes);
+                async move {
+                    let fetched: Fetched = fetched?;
+                    Ok::<_, ReadError>(tokio::task::spawn_blocking(move || fetched.open(&volumes)).await?)
+                }
+            })
+            .buffered(RUNS_OPENED);
         while let Some(run) = opened.next().await {
-            let run = run??;
+            let run = run?;
             file = tokio::task::spawn_blocking(move || give(file, &run)).await?;
         }
         drop(opened);
@@ -149,39 +162,49 @@ fn continues(run: &[Part], next: &Part) -> bool {
         && plain < RUN_PLAIN_BYTES_MAX
 }
 
-async fn open(volumes: &Arc<Volumes>, run: Vec<Part>) -> Result<Opened, ReadError> {
-    let (Some(first), Some(last)) = (run.first(), run.last()) else { return Ok(Vec::new()) };
+/// A run that came.
+enum Fetched {
+    /// What age unpacked of the volume from `start` on.
+    Packed { run: Vec<Part>, start: u64, packed: Buffer },
+    /// Its parts, or why they are not to be had.
+    Opened(Opened),
+}
+
+impl Fetched {
+    fn open(self, volumes: &Volumes) -> Opened {
+        match self {
+            Self::Opened(parts) => parts,
+            Self::Packed { run, start, packed } => {
+                run.iter().map(|part| unfold(volumes, part, frame_of(part, &packed, start))).collect()
+            }
+        }
+    }
+}
+
+async fn fetch(volumes: &Volumes, run: Vec<Part>) -> Result<Fetched, ReadError> {
+    let (Some(first), Some(last)) = (run.first(), run.last()) else { return Ok(Fetched::Opened(Vec::new())) };
     let start = first.at.frame;
     let end = last.at.frame.saturating_add(last.at.frame_bytes);
     match volumes.packed(&first.at.volume, start..end).await {
-        Ok(packed) => {
-            let (packed, volumes) = (Bytes::from_owner(packed), Arc::clone(volumes));
-            let frame = |part: &Part| frame_of(part, &packed, start);
-            let frames = run.iter().map(frame).collect::<Vec<_>>();
-            Ok(tokio::task::spawn_blocking(move || {
-                run.iter().zip(frames).map(|(part, frame)| unfold(&volumes, part, &frame)).collect()
-            })
-            .await?)
-        }
+        Ok(packed) => Ok(Fetched::Packed { run, start, packed }),
         Err(error) if error.finding().is_none() => Err(ReadError::Store(Arc::new(error))),
-        Err(error) if run.len() == 1 => Ok(vec![Err(Arc::new(error))]),
+        Err(error) if run.len() == 1 => Ok(Fetched::Opened(vec![Err(Arc::new(error))])),
         // Some of it may be intact: age proves each chunk by itself.
         Err(_) => {
             let mut opened = Vec::with_capacity(run.len());
             for part in run {
-                opened.extend(Box::pin(open(volumes, vec![part])).await?);
+                opened.extend(Box::pin(fetch(volumes, vec![part])).await?.open(volumes));
             }
-            Ok(opened)
+            Ok(Fetched::Opened(opened))
         }
     }
 }
 
 /// The packed frame of a part, out of what was unsealed from `start` on.
-fn frame_of(part: &Part, packed: &Bytes, start: u64) -> Bytes {
+fn frame_of<'p>(part: &Part, packed: &'p [u8], start: u64) -> &'p [u8] {
     let range = || {
         let from = usize::try_from(part.at.frame.checked_sub(start)?).ok()?;
-        let to = from.checked_add(usize::try_from(part.at.frame_bytes).ok()?)?;
-        (to <= packed.len()).then(|| packed.slice(from..to))
+        packed.get(from..from.checked_add(usize::try_from(part.at.frame_bytes).ok()?)?)
     };
     range().unwrap_or_default()
 }

@@ -105,7 +105,7 @@ impl Default for Inflater {
 
 impl Inflater {
     /// Makes the plain bytes of `body` in `out`, exactly `plain_bytes` of them; never more,
-    /// whatever the body claims.
+    /// whatever the body claims. After an error `out` is empty.
     pub fn inflate(
         &mut self,
         codec: Codec,
@@ -114,19 +114,24 @@ impl Inflater {
         out: &mut Vec<u8>,
     ) -> Result<(), InflateError> {
         let wrong = InflateError { expected: plain_bytes };
-        out.clear();
-        match codec {
-            Codec::Raw if body.len() == plain_bytes => out.extend_from_slice(body),
-            Codec::Raw => return Err(wrong),
-            Codec::Deflate => {
-                out.resize(plain_bytes, 0);
-                let length = self.0.deflate_decompress(body, out).map_err(|_| wrong)?;
-                if length != plain_bytes {
-                    return Err(wrong);
-                }
+        let made = match codec {
+            Codec::Raw if body.len() == plain_bytes => {
+                out.clear();
+                out.extend_from_slice(body);
+                Some(body.len())
             }
+            Codec::Raw => None,
+            Codec::Deflate => {
+                // An earlier block is written over, not zeroed first: all of it is made anew, or nothing is given out.
+                out.resize(plain_bytes, 0);
+                self.0.deflate_decompress(body, out).ok()
+            }
+        };
+        if made == Some(plain_bytes) {
+            return Ok(());
         }
-        Ok(())
+        out.clear();
+        Err(wrong)
     }
 }
 
@@ -191,6 +196,27 @@ pub(crate) mod tests {
         }
         assert!(Inflater::default().inflate(Codec::Raw, b"abc", 2, &mut out).is_err());
         assert!(Inflater::default().inflate(Codec::Deflate, b"\xff\xff\xff", 2, &mut out).is_err());
+    }
+
+    #[test]
+    fn nothing_of_an_earlier_block_is_left_in_the_buffer() {
+        let mut compressor = Compressor::new(Compression::Fast);
+        let (mut inflater, mut out) = (Inflater::default(), Vec::new());
+        let blocks = [text(131_072, 1), text(4096, 2), text(65_536, 3), text(131_072, 4)];
+        for block in &blocks {
+            let (codec, body) = compressor.compress(block);
+            inflater.inflate(codec, body, block.len(), &mut out).unwrap();
+            assert!(out == *block, "{} bytes", block.len());
+        }
+        // A body that ends early would otherwise be filled up with what stood there.
+        let (codec, body) = compressor.compress(&blocks[1]);
+        for body in [body, &body[..body.len() / 2]] {
+            inflater.inflate(codec, body, blocks[0].len(), &mut out).unwrap_err();
+            assert!(out.is_empty());
+            inflater.inflate(Codec::Raw, &blocks[0], blocks[0].len(), &mut out).unwrap();
+            inflater.inflate(Codec::Raw, body, blocks[0].len(), &mut out).unwrap_err();
+            assert!(out.is_empty());
+        }
     }
 
     #[test]

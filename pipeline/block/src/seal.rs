@@ -12,6 +12,7 @@
 //! are: names carry SHA-256, map entries carry BLAKE3, and manifests bind their own key.
 
 use aes_gcm::aead::AeadInOut;
+use aes_gcm::aead::inout::InOutBuf;
 use aes_gcm::{Aes256Gcm, KeyInit};
 use zeroize::Zeroizing;
 
@@ -289,15 +290,12 @@ impl ObjectOpener {
         if head.plain_bytes as usize > plain_bytes_max {
             return Err(OpenError::Malformed("a record that is longer than its kind allows"));
         }
-        scratch.body.clear();
-        scratch.body.extend_from_slice(body);
+        // From one buffer into the other: what an earlier record left there is written over, or the tag does not fit.
+        scratch.body.resize(body.len(), 0);
+        let buffers = InOutBuf::new(body, &mut scratch.body).map_err(|_| OpenError::Truncated)?;
+        let associated = associated(&self.header, &clear, &self.binding);
         self.cipher
-            .decrypt_inout_detached(
-                &nonce(head.number).into(),
-                &associated(&self.header, &clear, &self.binding),
-                scratch.body.as_mut_slice().into(),
-                &tag.into(),
-            )
+            .decrypt_inout_detached(&nonce(head.number).into(), &associated, buffers, &tag.into())
             .map_err(|_| OpenError::Forged(head.number))?;
         scratch.inflater.inflate(head.codec, &scratch.body, head.plain_bytes as usize, plain)?;
         Ok(head)

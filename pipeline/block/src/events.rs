@@ -60,7 +60,8 @@ impl Progress {
         self.transferred.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    fn status(&self) -> Status {
+    /// The numbers now.
+    pub(crate) fn status(&self) -> Status {
         let known = |counter: &AtomicU64| Some(counter.load(Ordering::Relaxed)).filter(|total| *total > 0);
         Status {
             phase: (*self.phase.lock().unwrap_or_else(PoisonError::into_inner)).to_owned(),

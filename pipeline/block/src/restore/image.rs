@@ -8,18 +8,18 @@ use dualsync_model::id::PointId;
 use dualsync_model::job::{RestoreTask, Shape};
 use tokio::task::JoinSet;
 
-use crate::device::Source;
 use crate::events::Events;
 use crate::fetch::ObjectError;
 use crate::format::page;
 use crate::image::{BlockIndex, blocks_of_page};
 use crate::manifest::Manifest;
 use crate::maps::{Fetch, MapReader};
-use crate::page::{Page, PageIndex};
+use crate::page::{Page, PageIndex, StoredBlock};
 use crate::records::{Coalesce, Wanted, fetch_run, runs};
 use crate::repository::Repository;
 use crate::restore::damage::Damage;
-use crate::restore::proof::{Proof, Standing};
+use crate::restore::proof::{Expected, Proof, Standing};
+use crate::restore::readback::{ReadBack, Target};
 use crate::restore::sink::{Sink, SinkError};
 use crate::restore::{RestoreError, Restored};
 
@@ -79,7 +79,7 @@ impl<'a> ImageRestore<'a> {
     pub async fn run(mut self) -> Result<Restored, RestoreError> {
         let bytes = self.manifest.description.source_bytes;
         self.events.progress().begin("restoring", bytes, self.blocks());
-        let mut standing = if self.resume { Some(self.proof()?) } else { None };
+        let mut standing = if self.resume { Some(self.target().proof()?) } else { None };
         for index in (0..self.manifest.pages.len() as u64).map(PageIndex) {
             if let Some(page) = self.page(index).await? {
                 self.restore_page(&page, standing.as_mut()).await?;
@@ -97,9 +97,13 @@ impl<'a> ImageRestore<'a> {
         Ok(Restored { blocks: self.blocks(), bytes, damaged: damage.count() })
     }
 
-    fn proof(&self) -> Result<Proof, RestoreError> {
-        let source = Source::open(&self.to, self.is_device)?;
-        Ok(Proof::new(source, self.manifest.description.source_bytes, self.block_bytes()))
+    fn target(&self) -> Target {
+        Target {
+            path: self.to.clone(),
+            is_device: self.is_device,
+            size_bytes: self.manifest.description.source_bytes,
+            block_bytes: self.block_bytes(),
+        }
     }
 
     /// The page; `None` when it is damaged, which loses its blocks.
@@ -208,7 +212,7 @@ impl<'a> ImageRestore<'a> {
     /// Reads everything back from the medium and compares it with the map.
     async fn prove(&mut self) -> Result<(), RestoreError> {
         self.events.progress().begin("verifying", self.manifest.description.source_bytes, self.blocks());
-        let mut proof = self.proof()?;
+        let mut back = ReadBack::new(self.target(), Arc::clone(self.events.progress()));
         for index in (0..self.manifest.pages.len() as u64).map(PageIndex) {
             let blocks = blocks_of_page(self.blocks(), index);
             let page = match self.reader.page(index, blocks, self.manifest.pages.get(index)).await {
@@ -218,16 +222,22 @@ impl<'a> ImageRestore<'a> {
                 // It could be read when its blocks were written: without it nothing is proved.
                 Err(error) => return Err(RestoreError::Fetch(error)),
             };
-            for (position, stored) in page.iter().enumerate() {
-                let block = BlockIndex(index.0 * page::BLOCKS as u64 + position as u64);
-                let lost = self.damage.lock().unwrap_or_else(PoisonError::into_inner).holds(block);
-                let hash = stored.filter(|_| !lost).map(|stored| stored.hash);
-                if proof.look(block, hash)? != Standing::Right {
-                    return Err(RestoreError::Unfaithful { path: self.to.clone(), block: block.0 });
-                }
-                self.events.progress().add(self.block_bytes(), 1);
-            }
+            back.look(&self.expected(&page)).await?;
         }
-        Ok(())
+        match back.finish().await? {
+            None => Ok(()),
+            Some(block) => Err(RestoreError::Unfaithful { path: self.to.clone(), block: block.0 }),
+        }
+    }
+
+    /// What the blocks of `page` should be on the target: lost ones are zeros.
+    fn expected(&self, page: &Page) -> Vec<Expected> {
+        let damage = self.damage.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = page.index().0 * page::BLOCKS as u64;
+        let expected = |(block, stored): (u64, Option<StoredBlock>)| {
+            let block = BlockIndex(block);
+            (block, stored.filter(|_| !damage.holds(block)).map(|stored| stored.hash))
+        };
+        (first..).zip(page.iter()).map(expected).collect()
     }
 }

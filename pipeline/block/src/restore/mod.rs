@@ -10,6 +10,7 @@
 mod damage;
 mod image;
 mod proof;
+mod readback;
 pub mod sink;
 
 use std::path::PathBuf;

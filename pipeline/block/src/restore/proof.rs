@@ -13,7 +13,11 @@ pub enum Standing {
     Other,
 }
 
+/// A block and the hash of what it should be; `None` means zeros.
+pub type Expected = (BlockIndex, Option<Blake3>);
+
 /// Reads blocks of a target.
+#[derive(Debug)]
 pub struct Proof {
     source: Source,
     size_bytes: u64,
@@ -48,6 +52,16 @@ impl Proof {
             None => self.buffer.iter().all(|byte| *byte == 0),
         };
         Ok(if is_right { Standing::Right } else { Standing::Other })
+    }
+
+    /// The first of `blocks`, in rising order, that is not what it should be.
+    pub fn first_wrong(&mut self, blocks: &[Expected]) -> Result<Option<BlockIndex>, DeviceError> {
+        for (block, hash) in blocks {
+            if self.look(*block, *hash)? != Standing::Right {
+                return Ok(Some(*block));
+            }
+        }
+        Ok(None)
     }
 }
 

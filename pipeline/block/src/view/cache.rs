@@ -17,8 +17,11 @@ use super::source::{Block, BlockSource, Damage, Unavailable};
 pub const REACH_BYTES_MAX: u64 = 8 << 20;
 /// Bytes of blocks kept, whatever the image.
 const CACHE_BYTES: u64 = 40 << 20;
-/// Reads answered at the same time; the rest wait, so that their buffers do not add up.
-const READS_MAX: usize = 8;
+/// Reads answered at the same time; the rest wait, so that their buffers do not add up. About as many as a walk asks at once:
+/// stray blocks are small, and each waits for the store.
+const READS_MAX: usize = 12;
+/// Bytes of blocks fetched at the same time: two long stretches, or a stray block for every read.
+const FETCHED_BYTES_MAX: u64 = 16 << 20;
 /// Places that are remembered as the end of a read that may go on.
 const STREAMS: usize = 8;
 
@@ -64,12 +67,20 @@ pub struct CachedImage<S> {
     source: S,
     state: Mutex<State>,
     reads: Semaphore,
+    /// Blocks that may be fetched now.
+    fetches: Semaphore,
 }
 
 impl<S: BlockSource> CachedImage<S> {
     /// Nothing is fetched yet.
     pub fn new(source: S) -> Arc<Self> {
-        Arc::new(Self { source, state: Mutex::default(), reads: Semaphore::new(READS_MAX) })
+        let fetches = Semaphore::new(usize_of(Self::fetched_max(&source)));
+        Arc::new(Self { source, state: Mutex::default(), reads: Semaphore::new(READS_MAX), fetches })
+    }
+
+    /// Blocks that may be fetched at the same time.
+    fn fetched_max(source: &S) -> u64 {
+        (FETCHED_BYTES_MAX / source.block_bytes()).max(1)
     }
 
     /// Bytes of the image.
@@ -162,6 +173,9 @@ impl<S: BlockSource> CachedImage<S> {
         let blocks = stretch
             .content
             .get_or_try_init(|| async {
+                let count = (stretch.blocks.end - stretch.blocks.start).min(Self::fetched_max(&self.source));
+                // The semaphore is never closed. Who holds a part of it waits for nothing but the store.
+                let _permit = self.fetches.acquire_many(u32::try_from(count).unwrap_or(1)).await;
                 let blocks = self.source.read_blocks(stretch.blocks.clone()).await?;
                 self.note_damages(stretch.blocks.start, &blocks);
                 Ok::<_, Unavailable>(blocks)

@@ -12,6 +12,14 @@ struct Pattern {
     damaged: BTreeSet<u64>,
     silent: AtomicBool,
     fetches: Mutex<Vec<Range<u64>>>,
+    in_flight: Mutex<InFlight>,
+}
+
+/// Blocks that are being fetched, and the most there were.
+#[derive(Default)]
+struct InFlight {
+    now: u64,
+    most: u64,
 }
 
 fn byte_at(offset: u64) -> u8 {
@@ -30,7 +38,13 @@ impl BlockSource for Pattern {
 
     async fn read_blocks(&self, blocks: Range<u64>) -> Result<Vec<Block>, Unavailable> {
         assert!(blocks.start < blocks.end && blocks.end <= self.size_bytes.div_ceil(BLOCK), "{blocks:?}");
+        {
+            let mut in_flight = self.in_flight.lock().unwrap();
+            in_flight.now += blocks.end - blocks.start;
+            in_flight.most = in_flight.most.max(in_flight.now);
+        }
         tokio::task::yield_now().await;
+        self.in_flight.lock().unwrap().now -= blocks.end - blocks.start;
         if self.silent.load(Ordering::Relaxed) {
             return Err(Unavailable { block: blocks.start, object: "packs/x".into(), problem: "timed out".into() });
         }
@@ -52,7 +66,13 @@ impl Pattern {
 
 fn image(size_bytes: u64, damaged: &[u64]) -> Arc<CachedImage<Pattern>> {
     let damaged = damaged.iter().copied().collect();
-    CachedImage::new(Pattern { size_bytes, damaged, silent: false.into(), fetches: Mutex::default() })
+    CachedImage::new(Pattern {
+        size_bytes,
+        damaged,
+        silent: false.into(),
+        fetches: Mutex::default(),
+        in_flight: Mutex::default(),
+    })
 }
 
 fn on_runtime<T>(work: impl Future<Output = T>) -> T {
@@ -165,6 +185,32 @@ fn damage_stays_in_its_block_and_is_noted_once_with_its_bytes() {
     let expected = [(5 * BLOCK..6 * BLOCK, "packs/1".to_owned()), (16 * BLOCK..(1 << 20) + 100, "packs/4".to_owned())];
     assert_eq!(damages, expected);
     assert!(image.unavailable().is_none());
+}
+
+#[test]
+fn stray_reads_are_fetched_together_and_long_stretches_two_at_a_time() {
+    let image = image(1 << 30, &[]);
+    let fetch_all = |stretches: Vec<Range<u64>>| {
+        let fetches = async {
+            let tasks: Vec<_> = stretches
+                .into_iter()
+                .map(|blocks| {
+                    let image = Arc::clone(&image);
+                    tokio::spawn(async move {
+                        image.fetch(&Stretch { blocks, content: OnceCell::new() }).await.unwrap();
+                    })
+                })
+                .collect();
+            for task in tasks {
+                task.await.unwrap();
+            }
+        };
+        on_runtime(fetches);
+        std::mem::take(&mut *image.source().in_flight.lock().unwrap()).most
+    };
+    let reach = REACH_BYTES_MAX / BLOCK;
+    assert_eq!(fetch_all((0..16).map(|n| n * 1000..n * 1000 + 1).collect()), 16);
+    assert_eq!(fetch_all((0..6).map(|n| n * reach..(n + 1) * reach).collect()), 2 * reach);
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! up to [`REACH_BYTES_MAX`], and from half way on, at full reach from its beginning, the next stretch is fetched while this
 //! one is consumed. Each block that turns out damaged is noted once, with the bytes of the image it spoils.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -93,9 +93,9 @@ impl<S: BlockSource> CachedImage<S> {
         &self.source
     }
 
-    /// The damages found so far, in the order they were met.
+    /// The damages found so far; those that stood in the way of a read last are the last.
     pub fn damages(&self) -> Vec<DamagedRange> {
-        self.lock().damages.clone()
+        self.lock().damages.values().cloned().collect()
     }
 
     /// Why the store gave no answer, when that happened.
@@ -143,7 +143,11 @@ impl<S: BlockSource> CachedImage<S> {
                 let bytes = bytes.get(from..from + part.len()).ok_or(ReadError::Damaged { block })?;
                 part.copy_from_slice(bytes);
             }
-            Some(Block::Damaged(_)) | None => return Err(ReadError::Damaged { block }),
+            Some(Block::Damaged(_)) => {
+                self.lock().meet(block);
+                return Err(ReadError::Damaged { block });
+            }
+            None => return Err(ReadError::Damaged { block }),
         }
         Ok(())
     }
@@ -193,8 +197,9 @@ impl<S: BlockSource> CachedImage<S> {
             if let Block::Damaged(damage) = block {
                 let bytes = index * block_bytes..((index + 1) * block_bytes).min(self.source.size_bytes());
                 let mut state = self.lock();
-                if state.damaged.insert(index) {
-                    state.damages.push(DamagedRange { bytes, damage: damage.clone() });
+                // What is fetched again is noted already.
+                if !state.damaged.contains_key(&index) {
+                    state.note(index, DamagedRange { bytes, damage: damage.clone() });
                 }
             }
         }
@@ -228,8 +233,11 @@ struct State {
     kept_blocks: u64,
     /// Most recent first.
     streams: Vec<Stream>,
-    damaged: BTreeSet<u64>,
-    damages: Vec<DamagedRange>,
+    /// By block, when it was met last.
+    damaged: BTreeMap<u64, u64>,
+    /// By when they were met last.
+    damages: BTreeMap<u64, DamagedRange>,
+    met: u64,
     unavailable: Option<Unavailable>,
 }
 
@@ -283,6 +291,19 @@ impl State {
         stream.next = end + stream.reach;
         let until = stream.next.min(blocks);
         Some(self.insert(end..until))
+    }
+
+    fn note(&mut self, block: u64, damage: DamagedRange) {
+        self.met += 1;
+        self.damaged.insert(block, self.met);
+        self.damages.insert(self.met, damage);
+    }
+
+    /// A damaged block stood in the way of a read: it may have been noted long before, by who read ahead.
+    fn meet(&mut self, block: u64) {
+        if let Some(damage) = self.damaged.get(&block).and_then(|met| self.damages.remove(met)) {
+            self.note(block, damage);
+        }
     }
 
     /// Forgets the stretches that were not used for longest.

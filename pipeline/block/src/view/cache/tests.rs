@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use proptest::prelude::*;
@@ -185,6 +186,21 @@ fn damage_stays_in_its_block_and_is_noted_once_with_its_bytes() {
     let expected = [(5 * BLOCK..6 * BLOCK, "packs/1".to_owned()), (16 * BLOCK..(1 << 20) + 100, "packs/4".to_owned())];
     assert_eq!(damages, expected);
     assert!(image.unavailable().is_none());
+}
+
+#[test]
+fn the_damage_that_stood_in_the_way_last_is_the_last_one() {
+    let image = image(1 << 20, &[1, 5, 9]);
+    let last = || image.damages().last().map(|it| it.damage.object.clone());
+    on_runtime(async {
+        // Read along with others, it is noted, and nothing was in anybody's way yet.
+        image.fetch(&Stretch { blocks: 0..12, content: OnceCell::new() }).await.unwrap();
+        assert_eq!((image.damages().len(), last().unwrap()), (3, "packs/2".to_owned()));
+        for (block, object) in [(1, "packs/0"), (9, "packs/2"), (5, "packs/1"), (1, "packs/0"), (0, "packs/0")] {
+            let _ = image.read(block * BLOCK, &mut [0; 512]).await;
+            assert_eq!((image.damages().len(), last().unwrap()), (3, object.to_owned()), "block {block}");
+        }
+    });
 }
 
 #[test]

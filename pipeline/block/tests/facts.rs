@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "tests stop at the first surprise")]
 
+#[path = "machine/far.rs"]
+mod far;
 #[path = "machine/frozen.rs"]
 mod frozen;
 mod machine;
@@ -18,16 +20,18 @@ use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use dualsync_block::facts::{FactsError, Outcome, Question, facts};
-use dualsync_block::view::{ReaderError, Setup};
+use dualsync_block::view::{BlockSource, ReaderError, Setup};
 use dualsync_model::event::{Event, Finding};
 use dualsync_model::fact::{EntryKind, Fact, FactState};
 use dualsync_model::path::RawPath;
 use dualsync_model::slice::Slice;
 use rustix::fs::{Mode, OFlags};
 
+use self::far::{FarImage, Road};
 use self::frozen::Frozen;
 use self::machine::{LoopDevice, Mounted, has_loop_devices, has_programs, image, run, text};
 use self::stored::{BLOCK_BYTES, Faults, ImageFile};
@@ -130,6 +134,10 @@ impl<'a> Ask<'a> {
     }
 
     fn read(&self) -> Read {
+        self.read_from(ImageFile::open(self.image, Arc::clone(&self.faults)))
+    }
+
+    fn read_from(&self, image: impl BlockSource) -> Read {
         let state = tempfile::tempdir().unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let setup = Setup {
@@ -141,7 +149,6 @@ impl<'a> Ask<'a> {
         let point = "web@20261120T020000Z".parse().unwrap();
         let question = Question { point: &point, target: "paris", slice: self.slice };
         let (mut facts_seen, mut findings) = (Vec::new(), Vec::new());
-        let image = ImageFile::open(self.image, Arc::clone(&self.faults));
         let outcome = facts(image, &question, &setup, &mut |event| match event {
             Event::Fact(fact) => facts_seen.push(*fact),
             Event::Finding(finding) => {
@@ -312,6 +319,38 @@ fn a_slice_lists_everything_and_reads_its_part() {
         }
     }
     assert_eq!(hashed, all.facts.iter().filter(|fact| fact.kind == EntryKind::File).count());
+}
+
+#[test]
+fn folders_that_lie_scattered_are_asked_for_several_at_once_and_none_twice() {
+    if !has_loop_devices() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let tree = folder.path().join("tree");
+    for number in 0..64_usize {
+        // Between the records of two folders lies the content of one.
+        let bytes: Vec<u8> = (0..256 << 10).map(|at| (at / 7 % 250 + number % 5 + 1).to_le_bytes()[0]).collect();
+        fs::create_dir_all(tree.join(format!("folder-{number}"))).unwrap();
+        fs::write(tree.join(format!("folder-{number}/file")), bytes).unwrap();
+    }
+    let image = image(folder.path(), "disk", 64, &["mke2fs", "-q", "-F", "-t", "ext4", "-d", text(&tree)]);
+    // Next to no content: what is asked for together is asked for by the walk.
+    let ask = Ask { slice: Some(Slice::new(1, 1000).unwrap()), ..Ask::of(&image) };
+    let near = ask.read();
+    let road = Arc::new(Road::new(6));
+    ask.faults.fetched.lock().unwrap().clear();
+    let far = FarImage { image: ImageFile::open(&image, Arc::clone(&ask.faults)), road: Arc::clone(&road) };
+    let far = ask.read_from(far);
+    assert_eq!(far.facts, near.facts);
+    assert_eq!(far.outcome.unwrap().entries, 2 + 2 * 64);
+    let met = road.met.load(Ordering::SeqCst);
+    assert!(met >= 4, "six fetches were under way at the same time only {met} times");
+    let mut fetched: Vec<u64> = ask.faults.fetched.lock().unwrap().iter().cloned().flatten().collect();
+    let count = fetched.len();
+    fetched.sort_unstable();
+    fetched.dedup();
+    assert_eq!(fetched.len(), count, "a block was fetched twice");
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod kernel;
 mod mount;
 mod open;
 mod protocol;
+mod scouts;
 mod select;
 mod target;
 mod userspace;

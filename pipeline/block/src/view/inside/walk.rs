@@ -144,10 +144,10 @@ fn read_level(path: RawPath, inode: Inode, open: OwnedFd, visit: &mut impl Visit
 }
 
 /// Inode number, name, and kind where the folder tells it.
-type Name = (u64, Vec<u8>, Option<EntryKind>);
+pub(super) type Name = (u64, Vec<u8>, Option<EntryKind>);
 
 /// Reads a folder in batches; the inner error is the folder's own.
-fn read_names(
+pub(super) fn read_names(
     open: BorrowedFd,
     mut tell: impl FnMut(Vec<Name>) -> Result<(), InsideError>,
 ) -> Result<Result<(), Errno>, InsideError> {

@@ -13,6 +13,7 @@ use super::content::{Ahead, Noted, Opened, StorageOrder, Unread, read_all};
 use super::entry::{Inode, Meta, bare_fact, fact, hex};
 use super::mount::Tree;
 use super::protocol::{Line, MountedBy};
+use super::scouts::Scouts;
 use super::walk::{Entry, Visit, Wanted, walk};
 use super::{InsideError, Output};
 
@@ -27,9 +28,12 @@ const PROGRESS_ENTRIES: u64 = 2000;
 pub(super) fn witness(tree: &Tree, slice: Option<Slice>, state: &Path, out: &mut Output) -> Result<Line, InsideError> {
     let whole_seconds = tree.by() == MountedBy::Fuse2fs;
     let files = StorageOrder::new(state);
-    let mut witness = Witness { tree, slice, whole_seconds, files, tally: Tally::default(), out };
-    walk(tree.root(), &mut witness)?;
-    let Witness { files, mut tally, out, .. } = witness;
+    let (files, mut tally) = Scouts::ahead_of(tree.root(), |scouts| {
+        let tally = Tally::default();
+        let mut witness = Witness { tree, slice, whole_seconds, files, tally, walked: 0, scouts, out: &mut *out };
+        walk(tree.root(), &mut witness)?;
+        Ok::<_, InsideError>((witness.files, witness.tally))
+    })?;
     tally.is_planned = true;
     let mut buffer = vec![0; PIECE_BYTES];
     // Names of one inode follow each other: its content is read once.
@@ -123,6 +127,8 @@ struct Witness<'a> {
     whole_seconds: bool,
     files: StorageOrder,
     tally: Tally,
+    walked: u64,
+    scouts: &'a Scouts,
     out: &'a mut Output,
 }
 
@@ -133,6 +139,8 @@ impl Visit for Witness<'_> {
 
     fn entry(&mut self, entry: Entry) -> Result<bool, InsideError> {
         let Entry { path, folder, name, meta, hint } = entry;
+        self.walked += 1;
+        self.scouts.follow(self.walked);
         let meta = match meta {
             Ok(meta) => meta,
             Err(errno) => {

@@ -74,6 +74,11 @@ impl Side {
         self.store.iter().any(|copy| copy.created_at == run_of(date))
     }
 
+    /// Dates of which a good copy is there.
+    fn good(&self) -> BTreeSet<Date> {
+        self.store.iter().filter(|copy| copy.health == Health::Good).map(|copy| copy.date).collect()
+    }
+
     /// A good copy turns out to be damaged; what had left by now is gone for good.
     fn rot(&mut self, at: prop::sample::Index) {
         let alone = |copy: &StoredCopy| self.store.iter().filter(|other| other.date == copy.date).count() == 1;
@@ -84,8 +89,7 @@ impl Side {
             return;
         }
         self.store[whole[at.index(whole.len())]].health = Health::Damaged;
-        let good = self.store.iter().filter(|copy| copy.health == Health::Good).map(|copy| copy.date);
-        self.ever_good = good.collect();
+        self.ever_good = self.good();
     }
 }
 
@@ -206,7 +210,8 @@ fn check_side(side: &Side, other: &Side, plan: &SidePlan, naive: &mut Naive<'_>,
         assert!(side.holds(*date), "{date} is needed on {tonight} and was dropped");
     }
 
-    let both = side.ever_good.intersection(&other.ever_good).last().copied();
+    // A date that was good on both sides and has left one of them is no reason to let an older one go: it may rot where it still is.
+    let both = side.good().intersection(&other.good()).last().copied();
     let other_standing = naive.needs(other.newest());
     let other_needs = |date: &Date| needs.contains_key(date) || other_standing.contains_key(date);
     let good = side.store.iter().filter(|copy| copy.health == Health::Good);

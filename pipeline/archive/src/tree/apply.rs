@@ -13,7 +13,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, makedev};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, makedev};
 use rustix::io::Errno;
 
 use dualsync_model::fact::EntryKind;
@@ -22,6 +22,7 @@ use dualsync_model::path::RawPath;
 use super::attributes::{self, Node, Shortfalls};
 use super::capture::{Captured, capture, proc_path};
 use super::meta::Meta;
+use super::nameless::{link_open, nameless};
 use super::safe::{ReachError, Target};
 use super::staging::{STAGING, Staging};
 use crate::digest::Digest;
@@ -383,26 +384,6 @@ fn done(what: &'static str, path: &RawPath, result: Result<(), Errno>) -> Result
         Errno::EXIST | Errno::NOTEMPTY | Errno::ISDIR => ApplyError::Exists(path.clone()),
         error => step(what, path, error),
     })
-}
-
-/// A file without a name in `folder`, gone with its descriptor; `None` where the file system, or the kernel, has no such files.
-fn nameless(folder: &OwnedFd) -> Result<Option<OwnedFd>, Errno> {
-    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    match rustix::fs::openat(folder, c".", flags, Mode::RUSR | Mode::WUSR) {
-        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => Ok(None),
-        made => made.map(Some),
-    }
-}
-
-/// Gives an open file a name that is free (open(2), `O_TMPFILE`).
-fn link_open(file: &OwnedFd, folder: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
-    match rustix::fs::linkat(file, c"", folder, name, AtFlags::EMPTY_PATH) {
-        // For that a privilege is needed; its link in `/proc` is as good.
-        Err(Errno::NOENT | Errno::PERM) => {
-            rustix::fs::linkat(CWD, proc_path(file.as_fd()), folder, name, AtFlags::SYMLINK_FOLLOW)
-        }
-        linked => linked,
-    }
 }
 
 /// The entry itself, never what it points to.

@@ -25,6 +25,7 @@ pub mod safe;
 
 mod capture;
 mod extents;
+mod nameless;
 mod staging;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The folder in which a restore makes entries before they are put in place.
+//! The folder in which a restore makes what has to have a name before it is put in place: links, nodes, files in parts.
 //!
 //! It lies in the target, so that a rename is enough, and is there as long as a restore is not complete. It
 //! also remembers whether the target was empty at first: then all that is there came from restores, and

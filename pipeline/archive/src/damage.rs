@@ -35,7 +35,9 @@ impl Damage {
         Self { target: target.to_owned(), point: point.clone(), objects: Mutex::default() }
     }
 
-    /// `object` is wrong, and `path` is hit by it. The first problem of an object is the one that is told.
+    /// `object` is wrong, and `path` is hit by it. One problem of an object is told, and always the same of several: two
+    /// readers may meet it in either order. What is wrong with the whole (`digest`, `missing`, `truncated`) comes before
+    /// what is `unreadable` in it.
     pub fn note(&self, object: &str, kind: &'static str, problem: &str, path: Option<&RawPath>) {
         let mut objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
         let hit = objects.entry(object.to_owned()).or_insert_with(|| Hit {
@@ -44,6 +46,9 @@ impl Damage {
             paths: Vec::new(),
             files: 0,
         });
+        if (kind, problem) < (hit.kind, hit.problem.as_str()) {
+            (hit.kind, hit.problem) = (kind, problem.to_owned());
+        }
         if let Some(path) = path {
             hit.files += 1;
             if hit.paths.len() < PATHS_MAX && !hit.paths.contains(path) {

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use crate::catalog::entry::At;
 use crate::contents::fetch::{Frame, Sealed, fetch};
 use crate::contents::plan::frame_key;
-use crate::contents::{ReadError, Sink, Wanted};
+use crate::contents::{Outlet, ReadError, Sink, Wanted};
 use crate::damage::Damage;
 use crate::sort::Sorted;
 use crate::volume::content;
@@ -31,15 +31,18 @@ pub(super) async fn read(
     volumes: &Arc<Volumes>,
     frames: Sorted,
     wants: Sorted,
-    sink: &Arc<dyn Sink>,
+    outlet: &Outlet,
     damage: &Arc<Damage>,
 ) -> Result<(), ReadError> {
     let mut fetched = std::pin::pin!(fetch(volumes, frames, damage));
     let mut wants = Wants(wants.peekable());
-    let mut workers = Workers::new(volumes, sink);
+    let mut workers = Workers::new(volumes, &outlet.sink);
     let outcome = async {
         while let Some(next) = fetched.next().await {
             let next = next?;
+            if outlet.is_closed() {
+                break;
+            }
             // By value: a volume gives its room back as its frames are done.
             for (frame, sealed) in next.frames {
                 while let Some(files) = wants.next_of(&next.volume, frame)? {

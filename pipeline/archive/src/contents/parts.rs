@@ -16,7 +16,7 @@ use crate::buffers::Buffer;
 use crate::catalog::entry::Part;
 use crate::contents::members::place;
 use crate::contents::plan::FILE;
-use crate::contents::{PartedFile, ReadError, Sink, Wanted};
+use crate::contents::{Outlet, PartedFile, ReadError, Wanted};
 use crate::digest::Digest;
 use crate::sort::spool::Spooled;
 use crate::volume::reader::{VolumeError, Volumes};
@@ -36,11 +36,14 @@ const RUN_PLAIN_BYTES_MAX: u64 = 4 << 20;
 /// The parts of a run, in order.
 type Opened = Vec<Result<Bytes, Arc<VolumeError>>>;
 
-pub(super) async fn read(volumes: &Arc<Volumes>, parted: Spooled, sink: &Arc<dyn Sink>) -> Result<(), ReadError> {
+pub(super) async fn read(volumes: &Arc<Volumes>, parted: Spooled, outlet: &Outlet) -> Result<(), ReadError> {
     let mut parted = parted.peekable();
     while let Some(record) = parted.next() {
         let wanted: Wanted = serde_json::from_slice(&record?.value)?;
-        let mut file = Arc::clone(sink).begin(wanted);
+        if outlet.is_closed() {
+            return Ok(());
+        }
+        let mut file = Arc::clone(&outlet.sink).begin(wanted);
         let begun = file.begun().map(Arc::new);
         let runs = Runs { parted: &mut parted, pending: Vec::new().into_iter().peekable(), end: 0 };
         let mut opened = futures::stream::iter(runs)
@@ -66,6 +69,9 @@ pub(super) async fn read(volumes: &Arc<Volumes>, parted: Spooled, sink: &Arc<dyn
             .buffered(RUNS_OPENED);
         while let Some(run) = opened.next().await {
             let run = run?;
+            if outlet.is_closed() {
+                return Ok(());
+            }
             file = tokio::task::spawn_blocking(move || give(file, &run)).await?;
         }
         drop(opened);

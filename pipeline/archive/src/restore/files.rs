@@ -101,6 +101,10 @@ impl Sink for Files {
         let draft = Draft::begin_parted(&self.applier, &file.entry);
         Box::new(Parted { files: self, entry: file.entry, draft, damaged: false })
     }
+
+    fn is_over(&self) -> bool {
+        self.report.is_over()
+    }
 }
 
 /// A file that is being written.

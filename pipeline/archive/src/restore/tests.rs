@@ -500,8 +500,7 @@ async fn an_image_is_the_other_paths_business() {
 }
 
 /// A restore through a bad line, once for each request: what stands is right, whatever happened.
-async fn sweep(fault: StoreFault, check_end: impl Fn(u64, &Ran)) {
-    let made = ten().finish();
+async fn sweep(made: Made, fault: StoreFault, check_end: impl Fn(u64, &Ran)) {
     let store = || Arc::<dualsync_archive_store::memory::MemoryStore>::clone(&made.store);
     for number in 0.. {
         let broken = Arc::new(FaultyStore::at_call(store(), number, fault));
@@ -517,6 +516,8 @@ async fn sweep(fault: StoreFault, check_end: impl Fn(u64, &Ran)) {
             let found = fs::read(to.join(format!("a/{n}")));
             assert!(found.is_err() || found.is_ok_and(|found| found == noise(n, 50_000)), "call {number}, file {n}");
         }
+        let parted = fs::read(to.join("b"));
+        assert!(parted.is_err() || parted.is_ok_and(|found| found == noise(20, 100_000)), "call {number}");
         task.resume = true;
         assert_eq!(run(&made, &task).await.summary().exit_code, 0, "call {number}");
         assert_eq!(names(&to.join("a")).len(), 10, "call {number}");
@@ -525,7 +526,11 @@ async fn sweep(fault: StoreFault, check_end: impl Fn(u64, &Ran)) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_fails_once_ends_the_restore_and_it_can_be_resumed() {
-    sweep(StoreFault::Fail(ErrorKind::Timeout), |number, ran| {
+    let mut sample = ten();
+    sample.volume();
+    let parted = noise(20, 100_000);
+    sample.parted("b", meta(EntryKind::File, 100_000), &[&parted[..60_000], &parted[60_000..]]);
+    sweep(sample.finish(), StoreFault::Fail(ErrorKind::Timeout), |number, ran| {
         assert_eq!((ran.fault().exit(), ran.fault().code()), (Exit::Failed, "store"), "call {number}");
     })
     .await;
@@ -533,7 +538,7 @@ async fn a_store_that_fails_once_ends_the_restore_and_it_can_be_resumed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flipped_byte_in_any_answer_is_never_restored() {
-    sweep(StoreFault::Flip(700), |number, ran| match &ran.outcome {
+    sweep(ten().finish(), StoreFault::Flip(700), |number, ran| match &ran.outcome {
         Err(fault) => assert_eq!(fault.exit(), Exit::Damaged, "call {number}"),
         // A listing has no bytes to flip, and the first line of a signature is a comment that nobody signs.
         Ok(_) => assert!(number == 0 || number == 2, "call {number}"),

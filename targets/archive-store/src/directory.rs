@@ -119,8 +119,7 @@ impl DirectoryStore {
         if info.size > bytes_max.min(Key::OBJECT_BYTES_MAX) {
             return Err(failure(ErrorKind::TooLarge));
         }
-        let read = self.files.read(&self.below_prefix(key.as_str())).await;
-        read.map(|buffer| buffer.to_bytes()).map_err(self.dal_failure(Operation::Get, key.as_str()))
+        self.read_part(key, 0..info.size).await
     }
 
     /// The length of an object that is read in part.
@@ -130,9 +129,18 @@ impl DirectoryStore {
         Ok(self.stat(key).await?.ok_or_else(none)?.size)
     }
 
+    /// A range that the object has, piece by piece into its place: opendal's own whole would be in memory twice.
     async fn read_part(&self, key: &Key, range: Range<u64>) -> Result<Bytes, StoreError> {
-        let read = self.files.read_with(&self.below_prefix(key.as_str())).range(range).await;
-        read.map(|buffer| buffer.to_bytes()).map_err(self.dal_failure(Operation::Get, key.as_str()))
+        let failed = self.dal_failure(Operation::Get, key.as_str());
+        let reader = self.files.reader(&self.below_prefix(key.as_str())).await.map_err(&failed)?;
+        let length = usize::try_from(range.end - range.start)
+            .map_err(|error| self.failure(ErrorKind::TooLarge, Operation::Get, key.as_str()).caused_by(error))?;
+        let mut bytes = Vec::with_capacity(length);
+        reader.read_into(&mut bytes, range).await.map_err(failed)?;
+        if bytes.len() != length {
+            return Err(self.failure(ErrorKind::Truncated, Operation::Get, key.as_str()));
+        }
+        Ok(bytes.into())
     }
 
     /// opendal follows links: one that was planted below the root must not be read through.

@@ -15,7 +15,7 @@ const AROUND_BYTES: usize = 64 << 10;
 /// Bytes of a buffer, and how many of them are kept: for frames of small members, for parts, for volumes.
 const SIZES: [(usize, usize); 3] = [
     (FRAME_BYTES_TARGET + FRAME_BYTES_ALONE + AROUND_BYTES, 8),
-    (PART_BYTES_MAX + AROUND_BYTES, 2),
+    (PART_BYTES_MAX + AROUND_BYTES, 4),
     (VOLUME_BYTES_TARGET + (1 << 20), 3),
 ];
 

@@ -211,8 +211,8 @@ impl StoredImage {
         }
         for run in runs(wanted, COALESCE) {
             let first = run.first().map_or(BlockIndex(0), |(block, _)| *block);
-            let take = |block, result: Result<&[u8], ObjectError>| {
-                let result = result.map(|bytes| Some(Arc::from(bytes)));
+            let take = |block, result: Result<&mut Vec<u8>, ObjectError>| {
+                let result = result.map(|bytes| Some(Arc::from(bytes.as_slice())));
                 out.push((block, result.map_err(|error| ImageError::new(block, &error))));
             };
             fetch_run(&self.repository, &run, self.block_bytes(), take)

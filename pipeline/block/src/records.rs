@@ -52,7 +52,8 @@ fn end_of(stored: &StoredBlock) -> u64 {
     u64::from(stored.place.offset) + u64::from(stored.place.length)
 }
 
-/// Fetches one run of one pack and hands each block to `take`, or what is wrong with it.
+/// Fetches one run of one pack and hands each block to `take`, or what is wrong with it. The buffer is free for the next
+/// block afterwards: whoever keeps the bytes may put another in its place.
 ///
 /// # Errors
 /// Only when the store does not answer: a damaged pack is told block by block.
@@ -60,7 +61,7 @@ pub async fn fetch_run(
     repository: &Repository,
     run: &[Wanted],
     block_bytes_max: usize,
-    mut take: impl FnMut(BlockIndex, Result<&[u8], ObjectError>) + Send,
+    mut take: impl FnMut(BlockIndex, Result<&mut Vec<u8>, ObjectError>) + Send,
 ) -> Result<(), ObjectError> {
     let Some((_, first)) = run.first() else { return Ok(()) };
     let key = names::pack(&first.pack.sha256);
@@ -103,7 +104,7 @@ pub async fn fetch_run(
                 result = open(cut(pack, offset, length));
             }
         }
-        take(*block, result.map(|()| plain.as_slice()));
+        take(*block, result.map(|()| &mut plain));
     }
     Ok(())
 }

@@ -21,6 +21,7 @@ use crate::restore::damage::Damage;
 use crate::restore::proof::{Expected, Proof, Standing};
 use crate::restore::readback::{ReadBack, Target};
 use crate::restore::sink::{Sink, SinkError};
+use crate::restore::writer::{Ended, Outbox, Writer};
 use crate::restore::{RestoreError, Restored};
 
 /// Requests in flight, each of at most [`COALESCE`]'s bytes: 48 MiB in all.
@@ -79,15 +80,12 @@ impl<'a> ImageRestore<'a> {
     pub async fn run(mut self) -> Result<Restored, RestoreError> {
         let bytes = self.manifest.description.source_bytes;
         self.events.progress().begin("restoring", bytes, self.blocks());
-        let mut standing = if self.resume { Some(self.target().proof()?) } else { None };
-        for index in (0..self.manifest.pages.len() as u64).map(PageIndex) {
-            if let Some(page) = self.page(index).await? {
-                self.restore_page(&page, standing.as_mut()).await?;
-            }
-        }
-        while let Some(done) = self.fetches.join_next().await {
-            done??;
-        }
+        let writer = Writer::start(Arc::clone(&self.sink), Arc::clone(self.events.progress()));
+        let unpacked = self.unpack(&writer).await;
+        // None is left that could hand over more. Where the target failed, the others stopped for that.
+        self.fetches.shutdown().await;
+        writer.finish().await?;
+        unpacked?;
         self.sink.sync()?;
         self.prove().await?;
         let damage = self.damage.lock().unwrap_or_else(PoisonError::into_inner);
@@ -95,6 +93,20 @@ impl<'a> ImageRestore<'a> {
             self.events.say(&Event::Finding(finding));
         }
         Ok(Restored { blocks: self.blocks(), bytes, damaged: damage.count() })
+    }
+
+    /// Everything is fetched, unpacked and handed over.
+    async fn unpack(&mut self, writer: &Writer) -> Result<(), RestoreError> {
+        let mut standing = if self.resume { Some(self.target().proof()?) } else { None };
+        for index in (0..self.manifest.pages.len() as u64).map(PageIndex) {
+            if let Some(page) = self.page(index).await? {
+                self.restore_page(&page, standing.as_mut(), writer).await?;
+            }
+        }
+        while let Some(done) = self.fetches.join_next().await {
+            done??;
+        }
+        Ok(())
     }
 
     fn target(&self) -> Target {
@@ -143,7 +155,12 @@ impl<'a> ImageRestore<'a> {
         self.sink.write_zeros(start, end - start)
     }
 
-    async fn restore_page(&mut self, page: &Page, mut standing: Option<&mut Proof>) -> Result<(), RestoreError> {
+    async fn restore_page(
+        &mut self,
+        page: &Page,
+        mut standing: Option<&mut Proof>,
+        writer: &Writer,
+    ) -> Result<(), RestoreError> {
         let mut wanted: Vec<Wanted> = Vec::new();
         let mut zeros: Option<(BlockIndex, u64)> = None;
         for (position, stored) in page.iter().enumerate() {
@@ -177,35 +194,40 @@ impl<'a> ImageRestore<'a> {
                     done??;
                 }
             }
-            self.fetch(run);
+            self.fetch(run, writer.outbox());
         }
         Ok(())
     }
 
-    fn fetch(&mut self, run: Vec<Wanted>) {
+    fn fetch(&mut self, run: Vec<Wanted>, mut outbox: Outbox) {
         let (repository, sink) = (Arc::clone(&self.repository), Arc::clone(&self.sink));
         let (damage, progress) = (Arc::clone(&self.damage), Arc::clone(self.events.progress()));
         let (block_bytes, source_bytes) = (self.block_bytes(), self.manifest.description.source_bytes);
         self.fetches.spawn(async move {
             let mut failed = None;
-            let take = |block: BlockIndex, result: Result<&[u8], ObjectError>| {
+            let take = |block: BlockIndex, result: Result<&mut Vec<u8>, ObjectError>| {
                 let offset = block.0 * block_bytes;
-                let length = block_bytes.min(source_bytes - offset);
-                let written = match result {
-                    Ok(bytes) => sink.write(offset, bytes),
+                let outcome = match result {
+                    Ok(bytes) => outbox.put(offset, bytes).map_err(|Ended| RestoreError::Writer),
                     Err(error) => {
                         damage.lock().unwrap_or_else(PoisonError::into_inner).add(block, &error);
-                        if sink.is_blank() { Ok(()) } else { sink.write_zeros(offset, length) }
+                        let length = block_bytes.min(source_bytes - offset);
+                        progress.add(length, 1);
+                        if sink.is_blank() {
+                            Ok(())
+                        } else {
+                            sink.write_zeros(offset, length).map_err(RestoreError::from)
+                        }
                     }
                 };
-                failed = failed.take().or(written.err());
-                progress.add(length, 1);
+                failed = failed.take().or(outcome.err());
             };
             let block_bytes_max = usize::try_from(block_bytes).unwrap_or(usize::MAX);
             fetch_run(&repository, &run, block_bytes_max, take).await.map_err(RestoreError::Fetch)?;
+            outbox.send().map_err(|Ended| RestoreError::Writer)?;
             let fetched = run.iter().map(|(_, stored)| u64::from(stored.place.length)).sum();
             progress.transfer(fetched);
-            failed.map_or(Ok(()), |error| Err(error.into()))
+            failed.map_or(Ok(()), Err)
         });
     }
 

@@ -12,6 +12,7 @@ mod image;
 mod proof;
 mod readback;
 pub mod sink;
+mod writer;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -47,6 +48,9 @@ pub enum RestoreError {
     /// A worker thread ended by a panic.
     #[error("a worker thread ended unexpectedly")]
     Worker(#[from] tokio::task::JoinError),
+    /// The writer ended while there was more to write; it says why itself.
+    #[error("the thread that writes ended unexpectedly")]
+    Writer,
     /// The medium gave other bytes than were written.
     #[error("'{path}' does not hold what was written at block {block}: its medium or memory is at fault")]
     Unfaithful {
@@ -73,7 +77,7 @@ impl RestoreError {
             }
             Self::Sink(_) | Self::ReadBack(_) | Self::Unfaithful { .. } => Trouble::new(Exit::Failed, "target", &self)
                 .with_hint("mend the target's medium or make room, then restore again with --resume"),
-            Self::Worker(_) | Self::Tree => Trouble::new(Exit::Failed, "internal", &self),
+            Self::Worker(_) | Self::Writer | Self::Tree => Trouble::new(Exit::Failed, "internal", &self),
         }
     }
 }

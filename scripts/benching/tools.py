@@ -157,11 +157,11 @@ class Borg(Tool):
 
 
 class Pipeline(Tool):
-    """The stock tools and nothing else: no index, no second night, the floor of what a backup costs."""
+    """The stock tools and nothing else: no index, no second night, the floor of what a backup costs at this level of zstd."""
 
-    def __init__(self, name, command, reads, corpus, store, work):
+    def __init__(self, name, command, reads, corpus, store, work, level=1):
         super().__init__(name, corpus, store, work)
-        self.source, self.reads = command.replace("READS", str(reads)), [reads]
+        self.source, self.reads, self.level = command.replace("READS", str(reads)), [reads], level
 
     def fresh(self):
         super().fresh()
@@ -170,7 +170,7 @@ class Pipeline(Tool):
 
     def first(self):
         return self.command("first backup", shell(
-            f"{self.source} | zstd -1 -T2 -q | age -R {self.home}/recipient > {self.home}/repository/all.zst.age"))
+            f"{self.source} | zstd -{self.level} -T2 -q | age -R {self.home}/recipient > {self.home}/repository/all.zst.age"))
 
 
 class QemuImg(Tool):
@@ -317,6 +317,7 @@ def groups(corpus, store, work):
         files.append(Borg(corpus, store, work))
     if shutil.which("age") and shutil.which("zstd"):
         files.append(Pipeline("tar|zstd|age", "tar -C READS -c .", corpus.files, corpus, store, work))
+        files.append(Pipeline("tar|zstd -3|age", "tar -C READS -c .", corpus.files, corpus, store, work, level=3))
         image.append(Pipeline("cat|zstd|age", "cat READS", corpus.image, corpus, store, work))
     if shutil.which("qemu-img"):
         image.append(QemuImg(corpus, store, work))

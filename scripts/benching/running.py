@@ -94,7 +94,7 @@ def machine():
 
 def versions():
     found = {"dualsync": call(programs() / "dualsync", "--version").split()[1]}
-    asked = {"restic": ["version"], "rustic": ["--version"], "borg": ["--version"], "age": ["--version"],
+    asked = {"restic": ["version"], "rustic": ["--version"], "borg": ["--version"], "kopia": ["--version"], "age": ["--version"],
              "zstd": ["--version"], "tar": ["--version"], "qemu-img": ["--version"], "garage": ["--version"]}
     for tool, words in asked.items():
         if shutil.which(tool):

@@ -156,6 +156,39 @@ class Borg(Tool):
         return self.borg("restore", shell(f"cd {to} && borg extract {self.home}/repository::{self.count}"))
 
 
+class Kopia(Tool):
+    """kopia on corpus A, with its defaults, which compress nothing.
+
+    Written from its reference and not run yet: no package registry has it.
+    """
+
+    def __init__(self, corpus, store, work):
+        super().__init__("kopia files", corpus, store, work)
+
+    def kopia(self, operation, *words):
+        return self.command(operation, ["kopia", *words], KOPIA_PASSWORD="bench", KOPIA_CHECK_FOR_UPDATES="false",
+                            KOPIA_CONFIG_PATH=self.home / "kopia.config", KOPIA_CACHE_DIRECTORY=self.home / "cache",
+                            KOPIA_LOG_DIR=self.home / "logs")
+
+    def fresh(self):
+        super().fresh()
+        self.kopia("make the repository", "repository", "create", "filesystem", "--path", self.home / "repository")
+
+    def first(self):
+        return self.kopia("first backup", "snapshot", "create", self.corpus.files)
+
+    def again(self):
+        return self.kopia("nothing changed", "snapshot", "create", self.corpus.files)
+
+    day_two = again
+
+    def verify(self):
+        return self.kopia("verify", "snapshot", "verify", "--verify-files-percent=100")
+
+    def restore(self):
+        return self.kopia("restore", "snapshot", "restore", self.corpus.files, self.target())
+
+
 class Pipeline(Tool):
     """The stock tools and nothing else: no index, no second night, the floor of what a backup costs at this level of zstd."""
 
@@ -315,6 +348,8 @@ def groups(corpus, store, work):
         files.append(Rustic(corpus, store, work))
     if shutil.which("borg"):
         files.append(Borg(corpus, store, work))
+    if shutil.which("kopia"):
+        files.append(Kopia(corpus, store, work))
     if shutil.which("age") and shutil.which("zstd"):
         files.append(Pipeline("tar|zstd|age", "tar -C READS -c .", corpus.files, corpus, store, work))
         files.append(Pipeline("tar|zstd -3|age", "tar -C READS -c .", corpus.files, corpus, store, work, level=3))

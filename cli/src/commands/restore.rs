@@ -247,11 +247,15 @@ fn sentence(order: &Order<'_>, mechanism: Mechanism, summary: &Summary, duration
     } else {
         ("restored", format!(" in {}", human::seconds(duration_s)))
     };
+    let items = human::count(summary.items, unit);
+    let items = match summary.incomplete {
+        0 => items,
+        incomplete => format!("{} of {items}", summary.items.saturating_sub(incomplete)),
+    };
     format!(
-        "{verb} {} from the {mechanism} copy to {shape} {}: {}, {}{end}",
+        "{verb} {} from the {mechanism} copy to {shape} {}: {items}, {}{end}",
         order.point,
         order.to.display(),
-        human::count(summary.items, unit),
         human::bytes(summary.bytes),
     )
 }

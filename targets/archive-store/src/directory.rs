@@ -52,7 +52,8 @@ impl DirectoryStore {
         }
         // Looked at first, since opendal would create it.
         let root = fs::canonicalize(path).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => failure(ErrorKind::MissingBucket).caused_by(error),
+            // The system would say the same in other words.
+            io::ErrorKind::NotFound => failure(ErrorKind::MissingBucket),
             _ => failure(io_kind(&error)).caused_by(error),
         })?;
         if !root.is_dir() {

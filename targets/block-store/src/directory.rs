@@ -55,7 +55,9 @@ impl DirectoryStore {
         }
         let root = rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(|errno| match errno {
-                Errno::NOENT | Errno::NOTDIR => refuse(ErrorKind::MissingBucket).because(io::Error::from(errno)),
+                // The kind says what the system would say once more.
+                Errno::NOENT => refuse(ErrorKind::MissingBucket),
+                Errno::NOTDIR => refuse(ErrorKind::MissingBucket).because(io::Error::from(errno)),
                 other => refuse(kind_of(other)).because(io::Error::from(other)),
             })?;
         let place = Arc::new(Place { root, path: path.to_owned(), prefix: prefix.to_owned() });
